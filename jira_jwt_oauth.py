@@ -1,0 +1,776 @@
+"""OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant, on the standard library alone.
+
+An Atlassian Connect app is given a client ID and a shared secret when it is installed. This module
+turns them into API calls made as a user: it signs a claim set with HMAC-SHA256, trades it for an
+access token, keeps that token fresh and adds it to the requests of a `urllib` opener:
+
+    config = Config(base_url="https://mycompany.atlassian.net", subject="557058:12345678-...",
+                    client_id="...", client_secret="...")
+    with config.opener().open(config.base_url + "/rest/api/3/myself", timeout=30) as response:
+        print(response.read())
+
+Sources: Atlassian, "User impersonation for Connect apps"; RFC 7523, 7515, 6749 and 6750.
+"""
+# Copyright (c) 2026 the jira-jwt-oauth authors
+# SPDX-License-Identifier: MIT
+# Origin: jira_jwt_oauth.py of the distribution jira-jwt-oauth; keep these lines in copies.
+
+from __future__ import annotations
+
+import base64
+import copy
+import hmac
+import json
+import os
+import random
+import re
+import threading
+import time
+from email.utils import mktime_tz, parsedate_tz
+from http.client import HTTPException, IncompleteRead, responses
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import BaseHandler, HTTPRedirectHandler, OpenerDirector, Request, build_opener
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from typing import IO, Any, Iterable, Mapping, NoReturn, Type, Union
+
+    Handler = Union[BaseHandler, Type[BaseHandler]]
+
+__version__ = "0.1.0"
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+_URN = "urn:atlassian:connect:"
+_BACKOFF = (0.5, 1.0)  # seconds before the second attempt and the third, the last one
+_TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
+_TRANSIENT_ERRORS = {"temporarily_unavailable", "server_error"}
+_CLOCK_TOLERANCE = 5  # seconds that a server's Date may be off without being believed
+_RENEWAL_INTERVAL = 60  # seconds between two renewals for a 401: some resources refuse everybody
+_MAX_ANSWER = 65536  # bytes
+_MAX_QUOTE = 200  # characters: an assertion that is echoed loses its signature
+
+
+class Endpoint(NamedTuple):
+    """An authorization server."""
+
+    auth_url: str  # what an assertion names as its audience, any non-empty string
+    token_url: str  # of the token endpoint, https
+
+
+_SERVER = "https://oauth-2-authorization-server.services.atlassian.com"
+ATLASSIAN = Endpoint(auth_url=_SERVER, token_url=f"{_SERVER}/oauth2/token")
+
+
+class ClaimSet(NamedTuple):
+    """What an assertion claims (RFC 7523, section 3); its `_asdict()` is what is signed."""
+
+    iss: str
+    sub: str
+    tnt: str
+    aud: str
+    exp: int  # seconds since the epoch, as is iat
+    iat: int
+
+
+class Token(NamedTuple):
+    """An access token. `expires_at` is in seconds since the epoch, or None if no expiry is known.
+
+    Its `repr` leaves the token out. To keep one between runs, write `token._asdict()` as JSON and
+    read it back with `Token(**saved)`.
+    """
+
+    access_token: str
+    expires_at: float | None = None
+    token_type: str = "Bearer"
+
+    def is_expired(self, leeway: float = 10.0) -> bool:
+        """Tell whether the token is not good for `leeway` seconds more."""
+        return self.expires_at is not None and self.expires_at - leeway <= time.time()
+
+    @property
+    def authorization(self) -> str:
+        """The value of the Authorization header (RFC 6750, section 2.1)."""
+        return f"Bearer {self.access_token}"
+
+    def __repr__(self) -> str:
+        return f"Token(access_token=..., expires_at={self.expires_at!r})"
+
+
+class TokenError(URLError):
+    """No usable token could be had; `reason` and `str()` are the same one line, without secrets."""
+
+    status: int | None = None  # of the token endpoint's answer, None if there was none
+    error: str | None = None  # the server's words (RFC 6749, section 5.2)
+    error_description: str | None = None
+    body: bytes = b""  # of a refusal, at most 64 KiB; empty after a 2xx, which may hold a token
+    retry_after: float | None = None  # seconds that the server asks to wait
+
+    def __str__(self) -> str:
+        return str(self.reason)
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _check_str(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+
+
+def _utf8(name: str, text: str | bytes) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    _check_str(name, text)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Not chained: that exception carries the text, which may be a secret.
+        raise ValueError(f"{name} cannot be encoded as UTF-8") from None
+
+
+_JWT_HEADER = _base64url(b'{"alg":"HS256","typ":"JWT"}')
+
+
+def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
+    """Sign `claims` with HMAC-SHA256 and return the JWT (RFC 7519; RFC 7515, section 3.1).
+
+    The keys keep their order; a `secret` that is a str is used as UTF-8. Raises TypeError or
+    ValueError for what JSON or UTF-8 cannot hold.
+    """
+    payload = json.dumps(dict(claims), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    signed = _JWT_HEADER + b"." + _base64url(_utf8("claims", payload))
+    signature = hmac.digest(_utf8("secret", secret), signed, "sha256")
+    return (signed + b"." + _base64url(signature)).decode()
+
+
+def format_scopes(scopes: str | Iterable[str]) -> str:
+    """Upper-case scopes and join them by one space, in the order given (RFC 6749, section 3.3).
+
+    `scopes` is a str or an iterable of str; each may hold several, split at white space and at "+".
+    Raises TypeError for anything else.
+    """
+    try:
+        text = scopes if isinstance(scopes, str) else " ".join(scopes)
+    except TypeError as error:
+        raise TypeError("scopes must be a str or an iterable of str") from error
+    return " ".join(text.replace("+", " ").upper().split())
+
+
+# Scheme, host, port and path, in visible ASCII and without a backslash.
+_URL = re.compile(
+    r"(?ai)(?=[!-~]+\Z)(https?)://(\[[\da-f:.]+\]|[^][\\/?#@:%]+)(?::(\d{1,5}))?(/[^\\?#]*)?"
+)
+
+
+def _parse_url(name: str, url: str) -> re.Match[str]:
+    _check_str(name, url)
+    match = _URL.fullmatch(url)
+    if not match or not 0 < int(match[3] or 443) < 65536:
+        rule = "https://HOST[:PORT][/PATH] in visible ASCII, with no user info, query or fragment"
+    elif match[1].lower() == "http" and match[2] not in ("localhost", "127.0.0.1", "[::1]"):
+        rule = "https; http is for localhost, 127.0.0.1 and [::1] alone"
+    else:
+        return match
+    # Of user info, query and fragment, which may hold a secret, nothing is shown.
+    shown = re.sub(r"(?s).*@|(?<=[?#]).*", "...", url)
+    raise ValueError(f"{name} must be {rule}; it is {shown!r}")
+
+
+def _check_identifier(name: str, text: str) -> str:
+    _check_str(name, text)
+    if not text or " " in text or not text.isprintable():
+        raise ValueError(
+            f"{name} must be printable, not empty, without white space; it is {text!r}"
+        )
+    return text
+
+
+class Config:
+    """Who asks for tokens, as whom, and where: checked when it is made, and never changed.
+
+    base_url: str, of the site; Confluence's ends in "/wiki". A slash at its end is dropped.
+    subject: str, the account ID of the user to act as, or a whole "urn:atlassian:connect:..." URN.
+    client_id: str, the installation's `oauthClientId`.
+    client_secret: str or bytes, the installation's `sharedSecret`.
+    scopes: str or iterable of str, kept as `format_scopes` gives them; None: all that the app has.
+    endpoint: Endpoint, the authorization server.
+
+    Raises ValueError, or TypeError for a wrong type, naming the argument.
+    Source: Atlassian, "User impersonation for Connect apps".
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        subject: str,
+        client_id: str,
+        client_secret: str | bytes,
+        scopes: str | Iterable[str] | None = None,
+        endpoint: Endpoint = ATLASSIAN,
+    ) -> None:
+        url = _parse_url("base_url", base_url)
+        self.base_url = base_url.rstrip("/")
+        self.subject = _check_identifier("subject", subject)
+        if "@" in subject and not subject.startswith(_URN):
+            raise ValueError(f"subject must be an account ID, no e-mail address; it is {subject!r}")
+        self.client_id = _check_identifier("client_id", client_id)
+        self.client_secret = client_secret
+        if not _utf8("client_secret", client_secret) or client_secret != client_secret.strip():
+            raise ValueError("client_secret must not be empty or have white space at an end")
+        self.scopes = None if scopes is None else format_scopes(scopes)
+        if self.scopes == "" or not str(self.scopes).isprintable():
+            raise ValueError(f"scopes must be printable and not empty (None for all): {scopes!r}")
+        self.endpoint = endpoint
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(f"endpoint must be an Endpoint, not {type(endpoint).__name__}")
+        _check_str("auth_url", endpoint.auth_url)
+        if not _utf8("auth_url", endpoint.auth_url):
+            raise ValueError("auth_url must not be empty")
+        _parse_url("token_url", endpoint.token_url)
+        default = 443 if url[1].lower() == "https" else 80
+        port = int(url[3] or default)
+        start = rf"{url[1]}://{re.escape(url[2])}(:{port}){'?' if port == default else ''}"
+        # Without re.ASCII, a Kelvin sign would be as good as a k.
+        self._origin = re.compile(rf"{start}([/?#]|\Z)", re.IGNORECASE | re.ASCII)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_origin"):  # the last to be set
+            raise AttributeError(f"{name} cannot be set: a Config does not change, make another")
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={value!r}"
+            for name, value in vars(self).items()
+            if name not in ("client_secret", "_origin")
+        )
+        return f"Config({shown}, client_secret=...)"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """Take the settings from environment variables; an empty one counts as unset.
+
+        JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID, JIRA_CLIENT_SECRET; optional JIRA_SCOPES,
+        JIRA_AUTH_URL, JIRA_TOKEN_URL. Raises ValueError that names the variable.
+        """
+        required = ("base_url", "subject", "client_id", "client_secret")
+        names = (*required, "scopes", *Endpoint._fields)
+        given = {name: environ.get(f"JIRA_{name.upper()}") for name in names}
+        missing = [f"JIRA_{name.upper()}" for name in required if not given[name]]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} must be set in the environment")
+        values = {name: value for name, value in given.items() if value}
+        urls = {name: values.pop(name) for name in Endpoint._fields if name in values}
+        try:
+            return cls(**values, endpoint=ATLASSIAN._replace(**urls))
+        except ValueError as error:
+            argument, _, problem = str(error).partition(" ")
+            raise ValueError(f"JIRA_{argument.upper()} {problem}") from None
+
+    @classmethod
+    def from_installation(cls, payload: Any, *, subject: str, **options: Any) -> Config:
+        """Take what Atlassian posts to the app's "installed" hook: its JSON, parsed or as it came.
+
+        payload: a mapping, str or bytes; the options are `scopes` and `endpoint`. Raises
+        ValueError for what it lacks, and as `Config` does.
+        """
+        if isinstance(payload, (str, bytes)):
+            payload = _json_object(payload)
+        if not hasattr(payload, "get"):
+            raise TypeError("payload must be a mapping or its JSON")
+        keys = {
+            "base_url": "baseUrl",
+            "client_secret": "sharedSecret",
+            "client_id": "oauthClientId",
+        }
+        for key in keys.values():
+            if not payload.get(key):
+                hint = "; the app needs the ACT_AS_USER scope" if key == "oauthClientId" else ""
+                raise ValueError(f"payload must have {key}{hint}")
+        found = {name: payload[key] for name, key in keys.items()}
+        return cls(**found, subject=subject, **options)
+
+    def claims(self, now: float | None = None) -> ClaimSet:
+        """Return the claim set of an assertion made `now`, in seconds since the epoch."""
+        iss = f"{_URN}clientid:{self.client_id}"
+        sub = (
+            self.subject if self.subject.startswith(_URN) else f"{_URN}useraccountid:{self.subject}"
+        )
+        iat = int(time.time() if now is None else now)
+        exp = iat + 59  # the server takes at most 60
+        return ClaimSet(iss, sub, self.base_url, self.endpoint.auth_url, exp, iat)
+
+    def assertion(self, now: float | None = None) -> str:
+        """Return the signed JWT of `claims(now)`: a credential for as long as it lives."""
+        return encode_jwt(self.claims(now)._asdict(), self.client_secret)
+
+    def token_source(self, *handlers: Handler, **options: Any) -> TokenSource:
+        """Return a `TokenSource`, which takes the same arguments."""
+        return TokenSource(self, *handlers, **options)
+
+    def opener(self, *handlers: Handler, **options: Any) -> OpenerDirector:
+        """Return a urllib opener that adds the token to what goes to the origin of `base_url`.
+
+        The arguments are those of `TokenSource`; the handlers serve the opener's calls too. These
+        raise TokenError when no token can be had.
+        """
+        return build_opener(
+            *handlers, HTTPBearerAuthHandler(self.token_source(*handlers, **options))
+        )
+
+    def auth(self, *handlers: Handler, **options: Any) -> BearerAuth:
+        """Return a `BearerAuth` for requests or httpx; the arguments are those of `TokenSource`."""
+        return BearerAuth(self.token_source(*handlers, **options))
+
+
+class _NoRedirectHandler(HTTPRedirectHandler):
+    """Raises what redirects: an assertion goes nowhere but to the token endpoint."""
+
+    handler_order = 0  # asked first, so that a redirect handler of the caller's is not asked at all
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> NoReturn:
+        raise HTTPError(req.full_url, code, msg, headers, fp)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+def _read(answer: Any, deadline: float) -> bytes:
+    """Read as much of a body as is looked at, until `deadline` on the monotonic clock."""
+    body = bytearray()
+    while len(body) < _MAX_ANSWER:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer did not end in time")
+        # One read from the socket at most, so that the deadline is seen while a body drips.
+        chunk = answer.read1(_MAX_ANSWER - len(body))
+        if not chunk and getattr(answer, "length", None):  # up to Python 3.11, read1 keeps silent
+            raise ConnectionError(f"the answer ended {answer.length} bytes early")
+        if not chunk:
+            break
+        body += chunk
+    return bytes(body)
+
+
+def _json_object(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object that `text` is, and an empty one for anything else."""
+    try:
+        value = json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _parse_token(answer: Mapping[str, Any], sent_at: float) -> Token:
+    """Return the token of a 2xx answer (RFC 6749, section 5.1), or raise ValueError."""
+    if answer.get("error") is not None:
+        raise ValueError("a refusal")
+    access_token = answer.get("access_token")
+    if not isinstance(access_token, str) or not re.fullmatch("[!-~]+", access_token):
+        raise ValueError("no usable access_token")
+    token_type = answer.get("token_type")
+    if token_type is not None and str(token_type).lower() != "bearer":
+        raise ValueError("a token_type that is not Bearer")
+    expires_in = str(answer.get("expires_in") if answer.get("expires_in") is not None else 0)
+    number = re.fullmatch(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", expires_in)
+    if not number or float(expires_in) == float("inf"):
+        raise ValueError("an expires_in that is no number of seconds")
+    return Token(access_token, sent_at + float(expires_in) if float(expires_in) else None)
+
+
+def _quote(text: str) -> str:
+    """Return what somebody else wrote in a form that may stand in a line of ours."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:_MAX_QUOTE])
+
+
+def _server_time(headers: Any) -> float | None:
+    """Return an answer's Date (RFC 9110, section 6.6.1) in seconds since the epoch."""
+    try:
+        return mktime_tz(parsedate_tz(headers["Date"]))  # type: ignore[arg-type]
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+def _is_transient(error: TokenError) -> bool:
+    if error.status is not None:
+        return error.status in _TRANSIENT_STATUSES or error.error in _TRANSIENT_ERRORS
+    cause = error.__cause__
+    reason = cause.reason if isinstance(cause, URLError) else cause
+    # A certificate that does not verify is a ValueError too. What a proxy refuses, maybe for a
+    # wrong password, is told by its text alone.
+    final = isinstance(reason, ValueError) or str(reason).startswith("Tunnel connection failed")
+    return isinstance(reason, (OSError, IncompleteRead)) and not final
+
+
+class TokenSource:
+    """A token of `config` that is always fresh, for any number of threads.
+
+    handlers: what `urllib.request.build_opener` takes; copies of them serve the token request.
+    token: Token to start from, such as one kept from an earlier run.
+    timeout: float, seconds for an exchange, its retries included; one whose answer drips ends
+    within twice as many. The timeout of an API call is not that of the exchange inside it.
+    leeway: float, seconds before its expiry at which a token counts as expired.
+
+    Raises ValueError or TypeError, naming the argument.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *handlers: Handler,
+        token: Token | None = None,
+        timeout: float = 30.0,
+        leeway: float = 10.0,
+    ) -> None:
+        if not isinstance(token, (Token, type(None))):
+            raise TypeError(f"token must be a Token or None, not {type(token).__name__}")
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(f"timeout must be a number of seconds above 0; it is {timeout!r}")
+        if not leeway >= 0:
+            raise ValueError(f"leeway must be a number of seconds, 0 or more; it is {leeway!r}")
+        self.config = config
+        self._opener = build_opener(*map(copy.copy, handlers), _NoRedirectHandler())
+        self._timeout = timeout
+        self._leeway = leeway
+        self._lock = threading.Lock()
+        # Of the last exchange; at first, a token that has always been expired.
+        self._outcome: Token | TokenError = token or Token("", expires_at=float("-inf"))
+        self._dropped: Token | TokenError | None = None
+        self._clock_offset = 0.0
+
+    def token(self) -> Token:
+        """Return the held token, or get another if it has expired or was dropped.
+
+        Raises TokenError. Threads that come while an exchange is under way take what it gives, a
+        token or an error; those that come after an error try anew.
+        """
+        outcome = self._outcome
+        if isinstance(outcome, Token) and self._holds(outcome):
+            return outcome
+        with self._lock:
+            # After a wait for the lock it is another already, and that is for this thread too.
+            if self._outcome is outcome:
+                self._outcome = self._exchange()
+            outcome = self._outcome
+        if isinstance(outcome, Token):
+            return outcome
+        raise copy.copy(outcome) from outcome.__cause__
+
+    def invalidate(self, token: Token) -> None:
+        """Drop `token`, if it is the one held: the next `token()` gets another."""
+        held = self._outcome
+        if held == token:
+            self._dropped = held
+
+    def _holds(self, token: Token) -> bool:
+        held = self._outcome
+        return held == token and held is not self._dropped and not token.is_expired(self._leeway)
+
+    def _exchange(self) -> Token | TokenError:
+        """Trade an assertion for a token; what is tried again, and when, is decided here alone."""
+        deadline = time.monotonic() + self._timeout
+        delays = [seconds * random.uniform(1, 1.5) for seconds in _BACKOFF]
+        may_correct_clock = True
+        while True:
+            offset = self._clock_offset
+            outcome = self._attempt(deadline)
+            if isinstance(outcome, Token):
+                return outcome
+            if may_correct_clock and self._clock_offset != offset:
+                may_correct_clock = False
+                delay = 0.0
+            elif delays and _is_transient(outcome):
+                delay = delays.pop(0)
+                if outcome.retry_after is not None:
+                    delay = outcome.retry_after
+            else:
+                return outcome
+            if delay >= deadline - time.monotonic():
+                return outcome
+            time.sleep(delay)
+
+    def _attempt(self, deadline: float) -> Token | TokenError:
+        """Ask the token endpoint once, and see from a refusal how far off the clock is."""
+        sent_at = time.time()
+        signed_at = sent_at + self._clock_offset
+        try:
+            answer, body = self._post(self.config.assertion(signed_at), deadline)
+        except Exception as error:  # whatever http.client, a codec or a handler may think of
+            return self._error(error)
+        if not isinstance(answer, HTTPError):
+            try:
+                return _parse_token(_json_object(body), sent_at)
+            except ValueError as error:
+                return self._error(error, answer, body)
+        server_time = _server_time(answer.headers) if answer.code in (400, 401) else None
+        if server_time is not None and abs(server_time - signed_at) > _CLOCK_TOLERANCE:
+            self._clock_offset = server_time - sent_at
+        return self._error(answer, answer, body)
+
+    def _post(self, assertion: str, deadline: float) -> tuple[Any, bytes]:
+        """Return the answer, an HTTPError if it is no 2xx, and its body."""
+        form = {"grant_type": GRANT_TYPE, "assertion": assertion}
+        if self.config.scopes is not None:
+            form["scope"] = self.config.scopes
+        request = Request(self.config.endpoint.token_url, urlencode(form).encode())
+        request.add_header("Accept", "application/json")
+        request.add_header("Content-Type", "application/x-www-form-urlencoded")
+        request.add_header(
+            "User-Agent", f"jira-jwt-oauth/{__version__}"
+        )  # urllib's is often barred
+        try:
+            answer = self._opener.open(request, timeout=max(deadline - time.monotonic(), 0.001))
+        except HTTPError as refusal:
+            refusal.msg = responses.get(refusal.code, "")  # the server's own may echo anything
+            answer = refusal
+        with answer:
+            return answer, _read(answer, deadline)
+
+    def _error(self, cause: Exception, answer: Any = None, body: bytes = b"") -> TokenError:
+        """Say in one line, and in fields, why there is no token."""
+        if isinstance(cause, HTTPException):
+            cause.args = (_quote(str(cause)),)  # a status line may echo the whole request
+        said = _json_object(body)
+        words = [said.get(name) for name in ("error", "error_description")]
+        code, description = (word if isinstance(word, str) else None for word in words)
+        reason = cause.reason if isinstance(cause, URLError) else cause
+        told = [] if answer is None else [f"HTTP {answer.code}"]
+        if not isinstance(cause, HTTPError):
+            told.append(repr(reason) if answer is None else str(cause))
+        told += filter(None, (code, description))
+        offset = self._clock_offset
+        if answer is not None and answer.code in (400, 401) and abs(offset) > _CLOCK_TOLERANCE:
+            side = "behind" if offset > 0 else "ahead of"
+            told.append(f"this machine's clock is {abs(offset):.0f} s {side} the server's")
+        url = self.config.endpoint.token_url
+        error = TokenError(f"no access token from {url}: {', '.join(map(_quote, told))}")
+        error.__cause__ = cause
+        error.error, error.error_description = code, description
+        if answer is not None:
+            error.status = answer.code
+            retry_after = answer.headers.get("Retry-After", "")
+            error.retry_after = float(retry_after) if re.fullmatch("[0-9]+", retry_after) else None
+        if isinstance(cause, HTTPError):
+            error.body = body
+        return error
+
+
+def _copy_request(req: Request) -> Request:
+    """Return a copy with headers of its own, as if no proxy had been set on it yet."""
+    dup = copy.copy(req)
+    dup.full_url = req.full_url  # parsed anew
+    dup.headers, dup.unredirected_hdrs = dict(req.headers), dict(req.unredirected_hdrs)
+    vars(dup)["_tunnel_host"] = None
+    return dup
+
+
+class HTTPBearerAuthHandler(BaseHandler):
+    """Adds the token of `source` to what an opener sends to the origin of its base URL.
+
+    A request that bears the token and is answered 401 is sent again, once, with a new token, if its
+    body is bytes or none; at most one token a minute is fetched for that. The caller's Request is
+    never changed; one with an Authorization header keeps it. Raises TokenError. Source: RFC 6750.
+    """
+
+    handler_order = 490  # before urllib's own, which add headers to the request they are given
+
+    def __init__(self, source: TokenSource) -> None:
+        self.source = source
+        self._site = Request(source.config.base_url).origin_req_host
+        self._lock = threading.Lock()
+        self._next_renewal = float("-inf")
+
+    def http_request(self, req: Request) -> Request:
+        """Return a copy of `req` that bears the token if it is for the origin, else `req`."""
+        # A redirect in a chain that began elsewhere must not make the site act with our token.
+        aimed = req.unverifiable and req.origin_req_host != self._site
+        if (
+            aimed
+            or req.has_header("Authorization")
+            or not self.source.config._origin.match(req.full_url)
+        ):
+            return req
+        token = self.source.token()
+        dup = _copy_request(req)
+        dup.add_unredirected_header("Authorization", token.authorization)
+        vars(dup)["bearer"] = (req, token)
+        return dup
+
+    https_request = http_request
+
+    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        """Send `req` again with another token; return None, with `fp` unread, to leave it."""
+        original, token = getattr(req, "bearer", (None, None))
+        if original is None or hasattr(original, "replay"):
+            return None
+        if not isinstance(original.data, (bytes, type(None))):
+            self.source.invalidate(token)
+            return None
+        with self._lock:
+            if self.source._holds(token):
+                if time.monotonic() < self._next_renewal:
+                    return None
+                self._next_renewal = time.monotonic() + _RENEWAL_INTERVAL
+                self.source.invalidate(token)
+        fp.close()
+        again = _copy_request(original)
+        vars(again)["replay"] = True
+        return self.parent.open(again, timeout=req.timeout)
+
+
+class BearerAuth:
+    """Sets the token of `source` on a request of requests or httpx, if it is for the origin.
+
+    For `requests.Session.auth` or `httpx.Client(auth=...)`: takes what has `url` and `headers`, and
+    returns it. Raises TokenError, which is no exception of either client.
+    """
+
+    def __init__(self, source: TokenSource) -> None:
+        self.source = source
+
+    def __call__(self, request: Any) -> Any:
+        if self.source.config._origin.match(str(request.url)):
+            request.headers["Authorization"] = self.source.token().authorization
+        return request
+
+
+# All from here to the end is the command line; it may be cut off when vendoring.
+
+
+def _demo() -> None:
+    """Run the whole flow against a stand-in for Atlassian that listens on a loopback port."""
+    from http.server import BaseHTTPRequestHandler
+    from socketserver import TCPServer
+    from urllib.parse import parse_qs
+    from urllib.request import ProxyHandler
+
+    secret = base64.b64encode(os.urandom(24)).decode()
+    valid: list[str] = []
+
+    class StandIn(BaseHTTPRequestHandler):
+        def answer(self, status: int, content: Mapping[str, Any]) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            print(f"{self.requestline}\n{str(self.headers).strip()}\n\n{body}\n")
+            signed, _, signature = parse_qs(body)["assertion"][0].rpartition(".")
+            claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
+            digest = hmac.digest(secret.encode(), signed.encode(), "sha256")
+            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != signature:
+                self.answer(401, {"error": "invalid_client"})
+            elif claims["tnt"] != site or not claims["exp"] - 60 < time.time() < claims["exp"]:
+                self.answer(400, {"error": "invalid_grant"})
+            else:
+                valid[:] = [base64.b64encode(os.urandom(24)).decode()]
+                self.answer(200, {"access_token": valid[0], "expires_in": 900})
+
+        def do_GET(self) -> None:
+            print(f"{self.requestline}\n{str(self.headers).strip()}\n")
+            known = self.headers["Authorization"] in [f"Bearer {token}" for token in valid]
+            self.answer(200 if known else 401, {"displayName": "Mia" if known else None})
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    def call(token: Token) -> None:
+        with config.opener(direct, token=token).open(f"{site}/rest/api/3/myself") as answer:
+            print(f"{answer.read().decode()}\n")
+
+    with TCPServer(("127.0.0.1", 0), StandIn) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        site = "http://{}:{}".format(*server.server_address)
+        direct = ProxyHandler({})  # whatever proxies the environment names
+        subject = "557058:12345678-1234-1234-1234-123456789abc"
+        endpoint = Endpoint("https://as.example", f"{site}/oauth2/token")
+        config = Config(
+            base_url=site,
+            subject=subject,
+            client_id="demo",
+            client_secret=secret,
+            scopes="read write",
+            endpoint=endpoint,
+        )
+        print(
+            "1. The claim set says which app asks, for which user, at which site, and until when:\n"
+        )
+        print(f"{json.dumps(config.claims()._asdict(), indent=2)}\n")
+        print(f"2. Signed with the shared secret, it is an assertion:\n\n{config.assertion()}\n")
+        print(
+            "3. The token request, as the token endpoint gets it. It checks signature and claims:\n"
+        )
+        token = config.token_source(direct).token()
+        print(f"4. The access token in its answer:\n\n{json.dumps(token._asdict(), indent=2)}\n")
+        print("5. An API call that bears it, as the site gets it, and the site's answer:\n")
+        call(token)
+        print("6. When the token has expired, the next call gets another first:\n")
+        call(token._replace(expires_at=time.time()))
+        server.shutdown()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command of `argv`, by default the process's own, and return the exit status."""
+    import argparse
+    import shutil
+    import sys
+
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="The settings come from the environment: JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID "
+        "and JIRA_CLIENT_SECRET; optional are JIRA_SCOPES, JIRA_AUTH_URL and JIRA_TOKEN_URL.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("demo", help="show the whole flow, without settings or a network")
+    commands.add_parser("assertion", help="print a signed JWT, without a network")
+    token = commands.add_parser("token", help="print an access token")
+    token.add_argument("--json", action="store_true", help="print all there is to it")
+    get = commands.add_parser("get", help="GET a URL with the token and print what it holds")
+    get.add_argument("url", help='a URL at the site, or a path: "/..." goes after the base URL')
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        if args.command == "demo":
+            return _demo()
+        try:
+            config = Config.from_env()
+        except ValueError as error:
+            parser.error(str(error))
+        if args.command == "assertion":
+            return print(config.assertion())
+        if args.command == "token":
+            token = config.token_source().token()
+            return print(json.dumps(token._asdict()) if args.json else token.access_token)
+        url = config.base_url + args.url if args.url.startswith("/") else args.url
+        if not config._origin.match(url) or not re.fullmatch("[!-~]+", url):
+            parser.error(f"{url!r} is not a URL at the origin of JIRA_BASE_URL")
+        with config.opener().open(url, timeout=30) as answer:
+            shutil.copyfileobj(answer, sys.stdout.buffer)
+
+    status = 1
+    try:
+        run()
+        status = 0
+    except BrokenPipeError:
+        pass
+    except KeyboardInterrupt:
+        status = 130
+    except HTTPError as error:
+        print(error, error.read().decode("utf-8", "replace"), sep="\n", file=sys.stderr)
+    except (OSError, HTTPException) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+    try:
+        print(end="", flush=True)
+    except OSError:
+        status = 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the interpreter's own flush at its end
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
