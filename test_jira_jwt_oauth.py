@@ -254,18 +254,24 @@ class Proxy(socketserver.ThreadingTCPServer):
 
 
 class ProxyConnection(socketserver.StreamRequestHandler):
+    rbufsize = 0
+
+    def answer_in_the_clear(self, request):
+        self.server.clear.append(request)
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
     def handle(self):
         line = self.rfile.readline().decode()
         head = list(iter(self.rfile.readline, b"\r\n"))
         if not line.startswith("CONNECT "):
-            self.server.clear.append(line + b"".join(head).decode())
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            return
+            return self.answer_in_the_clear(line + b"".join(head).decode())
         self.server.tunnels.append(line.split()[1])
         if self.server.refusal:
             self.wfile.write(self.server.refusal)
             return
         self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        if self.connection.recv(1, socket.MSG_PEEK) != b"\x16":  # how TLS begins
+            return self.answer_in_the_clear(self.connection.recv(65536).decode())
         with socket.create_connection(self.server.target) as upstream:
             ends = {self.connection: upstream, upstream: self.connection}
             while True:
@@ -604,8 +610,8 @@ BAD_URLS = {
     "https://a.example:65536": "https://HOST",
     "https://a.example:+80": "https://HOST",
     "https://a.example:80:80": "https://HOST",
-    "https://a.example\\b": "without a backslash",
-    "https://a.example/\\b": "without a backslash",
+    "https://a.example\\b": "visible ASCII",
+    "https://a.example/\\b": "visible ASCII",
     "https://a.example/ b": "visible ASCII",
     " https://a.example": "visible ASCII",
     "https://a.example\n": "visible ASCII",
@@ -811,3 +817,1182 @@ def test_an_installation_that_is_no_json_object_lacks_everything(payload):
 def test_an_installation_of_another_type_is_refused(payload):
     with pytest.raises(TypeError, match="payload must be a mapping or its JSON"):
         Config.from_installation(payload, subject=SUBJECT)
+
+
+# The exchange
+
+
+def test_the_token_request_is_as_documented_and_names_the_library(server):
+    token = server.config(scopes="read write").token_source().token()
+    (post,) = server.posts
+    assert post.line == "POST /oauth2/token HTTP/1.1"
+    assert post.headers["Accept"] == "application/json"
+    assert post.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert post.headers["User-Agent"] == f"jira-jwt-oauth/{jjo.__version__}"
+    assert post.headers["Authorization"] is None
+    assert list(post.form) == ["grant_type", "assertion", "scope"]
+    assert post.form["grant_type"] == jjo.GRANT_TYPE
+    assert post.body.startswith(
+        b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&"
+    )
+    assert post.body.endswith(b"&scope=READ+WRITE")
+    assert post.claims["tnt"] == server.url
+    assert token.token_type == "Bearer"
+
+
+def test_scopes_that_are_none_are_left_out(server):
+    server.config().token_source().token()
+    assert list(server.posts[0].form) == ["grant_type", "assertion"]
+
+
+def test_a_lifetime_counts_from_before_the_request_was_sent(server, clock):
+    def slowly(handler):
+        clock.moved += 20
+        grant()(handler)
+
+    server.script.append(slowly)
+    before = time.time()
+    assert server.config().token_source().token().expires_at <= before + 901
+
+
+def test_a_valid_token_is_reused_until_its_leeway(server, clock):
+    source = server.config().token_source(leeway=60)
+    first = source.token()
+    clock.moved += 830
+    assert source.token() is first
+    clock.moved += 15
+    assert source.token() != first
+    assert len(server.posts) == 2
+
+
+@pytest.mark.parametrize(
+    "lifetime", [{}, {"expires_in": None}, {"expires_in": 0}, {"expires_in": "0"}]
+)
+def test_a_token_without_a_lifetime_is_reused(server, clock, lifetime):
+    server.script.append(answer(200, {"access_token": "abc", **lifetime}))
+    source = server.config().token_source()
+    assert source.token() == Token("abc")
+    clock.moved += 10**6
+    assert source.token() == Token("abc")
+
+
+def test_a_saved_token_is_where_to_start_from(server):
+    token = Token("saved", time.time() + 100)
+    source = server.config().token_source(token=token)
+    assert source.token() is token
+    source.invalidate(token)
+    assert source.token() != token
+    assert len(server.posts) == 1
+
+
+def test_only_the_token_that_is_held_can_be_dropped(server):
+    source = server.config().token_source()
+    held = source.token()
+    source.invalidate(Token("another"))
+    assert source.token() is held
+    source.invalidate(Token(*held))
+    assert source.token() is not held
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0; it is 0"),
+        ({"timeout": -1}, ValueError, "timeout must be"),
+        ({"timeout": float("nan")}, ValueError, "timeout must be"),
+        ({"timeout": float("inf")}, ValueError, "timeout must be"),
+        ({"leeway": -1}, ValueError, "leeway must be a number of seconds, 0 or more; it is -1"),
+        ({"leeway": float("nan")}, ValueError, "leeway must be"),
+        ({"token": "abc"}, TypeError, "token must be a Token or None, not str"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        Config(**SITE).token_source(**options)
+
+
+def test_sixty_four_threads_without_a_token_cause_one_request(server):
+    server.pause = 0.1
+    tokens = in_threads(64, server.config().token_source().token)
+    assert len(server.posts) == 1
+    assert len({id(token) for token in tokens}) == 1
+
+
+def test_threads_that_waited_take_even_a_token_that_is_short_lived(server):
+    server.pause = 0.2
+    server.script.extend([grant(expires_in=1)] * 64)
+    tokens = in_threads(16, server.config().token_source().token)
+    assert len(server.posts) == 1
+    assert len(set(tokens)) == 1
+
+
+def test_threads_that_waited_share_a_failure_each_in_an_exception_of_its_own(server):
+    server.pause = 0.2
+    server.script.append(answer(400, {"error": "invalid_grant"}))
+    source = server.config().token_source()
+    errors = in_threads(16, source.token)
+    assert len(server.posts) == 1
+    assert {type(error) for error in errors} == {TokenError}
+    assert len({id(error) for error in errors}) == 16
+    assert {(e.status, e.error, str(e)) for e in errors} == {(400, "invalid_grant", str(errors[0]))}
+
+
+def test_a_failure_is_not_remembered(server):
+    server.script.append(answer(400, {"error": "invalid_grant"}))
+    source = server.config().token_source()
+    refused(source)
+    assert source.token().access_token
+
+
+def test_an_interrupt_leaves_the_source_of_use(server, monkeypatch):
+    source = server.config().token_source()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            source.token()
+    assert source.token().access_token
+
+
+# What a token endpoint may answer
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"access_token": "abc"}, Token("abc")),
+        ({"access_token": "abc", "token_type": "bEARER", "expires_in": None}, Token("abc")),
+        ({"access_token": "abc", "error": None}, Token("abc")),
+    ],
+)
+def test_a_good_answer_is_a_token(server, content, expected):
+    server.script.append(answer(200, content))
+    assert server.config().token_source().token() == expected
+
+
+@pytest.mark.parametrize("status", [200, 201])
+@pytest.mark.parametrize("expires_in", [60, 60.0, "60", "60.0", "6e1", 6e1])
+def test_an_expiry_is_a_number_or_such_a_string(server, monkeypatch, status, expires_in):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    content = json.dumps({"access_token": "abc", "expires_in": expires_in}).encode()
+    server.script.append(answer(status, b"\xef\xbb\xbf" + content))
+    assert server.config().token_source().token().expires_at == 1060.0
+
+
+NONSENSE = [
+    b"",
+    b"null",
+    b"[]",
+    b'"abc"',
+    b"{",
+    b"[" * 60000,
+    b"\xff\xfe\x00",
+    b"<html>",
+    b"{}",
+    b'{"access_token": null}',
+    b'{"access_token": ""}',
+    b'{"access_token": 5}',
+    b'{"access_token": ["abc"]}',
+    b'{"access_token": "a b"}',
+    b'{"access_token": "abc\\r\\nX: y"}',
+    b'{"access_token": "abc\\n"}',
+    b'{"access_token": "\\u00e4"}',
+    b'{"access_token": "\\ud800"}',
+    b'{"access_token": "abc", "token_type": "mac"}',
+    b'{"access_token": "abc", "token_type": ""}',
+    b'{"access_token": "abc", "token_type": 5}',
+    b'{"access_token": "abc", "expires_in": -1}',
+    b'{"access_token": "abc", "expires_in": "-1"}',
+    b'{"access_token": "abc", "expires_in": NaN}',
+    b'{"access_token": "abc", "expires_in": Infinity}',
+    b'{"access_token": "abc", "expires_in": 1e999}',
+    b'{"access_token": "abc", "expires_in": "1e999"}',
+    b'{"access_token": "abc", "expires_in": 1' + b"0" * 400 + b"}",
+    b'{"access_token": "abc", "expires_in": 1' + b"0" * 9000 + b"}",
+    b'{"access_token": "abc", "expires_in": true}',
+    b'{"access_token": "abc", "expires_in": ""}',
+    b'{"access_token": "abc", "expires_in": "soon"}',
+    b'{"access_token": "abc", "expires_in": " 5"}',
+    b'{"access_token": "abc", "expires_in": "\\u0665"}',
+    b'{"access_token": "abc", "expires_in": []}',
+    b'{"access_token": "abc", "expires_in": {}}',
+    b'{"access_token": "abc", "error": "no"}',
+    b'{"access_token": "abc", "error": 5}',
+]
+
+
+@pytest.mark.parametrize("body", NONSENSE)
+def test_nonsense_is_a_token_error_with_a_status_and_without_the_body(server, body):
+    server.script.append(answer(200, body))
+    error = refused(server.config().token_source())
+    assert (error.status, error.body) == (200, b"")
+    assert error.__cause__ is not None
+    assert "abc" not in str(error)
+    assert len(server.posts) == 1
+
+
+def test_a_2xx_answer_with_an_error_is_a_refusal(server):
+    server.script.append(answer(200, {"error": "unauthorized_client", "error_description": "no"}))
+    error = refused(server.config().token_source())
+    assert (error.status, error.error, error.error_description) == (
+        200,
+        "unauthorized_client",
+        "no",
+    )
+    assert "HTTP 200" in str(error) and "unauthorized_client, no" in str(error)
+
+
+def test_a_refusal_says_where_and_why_and_keeps_its_body(server):
+    body = b'{"error": "invalid_grant", "error_description": "Subject is unknown."}'
+    server.script.append(answer(400, body, Retry_After="7"))
+    error = refused(server.config().token_source())
+    assert error.status == 400
+    assert (error.error, error.error_description) == ("invalid_grant", "Subject is unknown.")
+    assert (error.body, error.retry_after) == (body, 7.0)
+    assert isinstance(error.__cause__, urllib.error.HTTPError)
+    url = f"{server.url}/oauth2/token"
+    assert str(error) == f"no access token from {url}: HTTP 400, invalid_grant, Subject is unknown."
+
+
+@pytest.mark.parametrize("said", [5, None, ["x"], {"a": 1}, True])
+def test_words_of_a_refusal_that_are_no_strings_are_left_out(server, said):
+    server.script.append(answer(400, {"error": said, "error_description": said}))
+    error = refused(server.config().token_source())
+    assert (error.error, error.error_description) == (None, None)
+    assert str(error).endswith(": HTTP 400")
+
+
+def test_words_of_a_refusal_are_cut_and_escaped(server):
+    said = "\x1b[31m\r\nSet-Cookie: \u2028\ud800" + "x" * 300
+    server.script.append(answer(400, {"error": said, "error_description": said}))
+    error = refused(server.config().token_source())
+    assert str(error).isprintable() and str(error).isascii()
+    assert str(error).count("x") < 400
+    assert r"\x1b[31m\r\nSet-Cookie: \u2028\ud800" in str(error)
+    assert error.error == said
+
+
+def test_an_assertion_that_is_echoed_loses_its_signature(server):
+    def echo(handler):
+        assertion = handler.server.posts[-1].form["assertion"]
+        handler.send_response(400, assertion)
+        handler.end_headers()
+        handler.wfile.write(
+            json.dumps({"error": assertion, "error_description": assertion}).encode()
+        )
+
+    server.script.append(echo)
+    error = refused(server.config().token_source())
+    signature = server.posts[0].form["assertion"].rpartition(".")[2]
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    assert signature not in "".join(lines)
+
+
+@pytest.mark.parametrize("status_line", ["{}", "HTTP/1.1 {}", "HTTP/{} 200 OK"])
+def test_an_assertion_that_is_echoed_where_http_should_be_loses_its_signature(server, status_line):
+    def echo(handler):
+        assertion = handler.server.posts[-1].form["assertion"]
+        raw(status_line.format(assertion).encode() + b"\r\n\r\n")(handler)
+
+    server.script.append(echo)
+    error = refused(server.config().token_source())
+    signature = server.posts[0].form["assertion"].rpartition(".")[2]
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    assert signature not in "".join(lines)
+
+
+HEADER_NAMES = st.sampled_from(["Date", "Retry-After", "Content-Type", "WWW-Authenticate", "X"])
+HEADER_VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=30)
+SHAPED = st.fixed_dictionaries(
+    {},
+    optional={
+        "access_token": JSON | st.just("abc"),
+        "token_type": JSON | st.just("bearer"),
+        "expires_in": JSON,
+        "error": JSON,
+        "error_description": JSON,
+    },
+).map(lambda content: json.dumps(content).encode())
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(200, 599).filter(lambda status: status not in (204, 304)),
+    st.dictionaries(HEADER_NAMES, HEADER_VALUES),
+    st.binary(max_size=200) | SHAPED,
+)
+def test_any_answer_is_a_token_or_a_token_error_that_tells_no_secret(status, headers, body):
+    with pytest.MonkeyPatch.context() as patch:
+        Clock(patch)
+        server = any_server()
+        server.script.clear()
+        server.script.extend([answer(status, body, **headers)] * 4)
+        source = server.config().token_source()
+        try:
+            token = source.token()
+        except TokenError as error:
+            assert error.status == status
+            signature = server.posts[-1].form["assertion"].rpartition(".")[2]
+            assert SECRET not in str(error) and signature not in str(error)
+            assert str(error).isprintable()
+        else:
+            assert re.fullmatch("[!-~]+", token.access_token)
+            assert token.expires_at is None or token.expires_at >= 0
+            assert 200 <= status < 300
+
+
+@functools.lru_cache(maxsize=None)
+def any_server():
+    """A stand-in for properties, which must not start one for each example."""
+    return StandIn()
+
+
+def mutated(body, moves):
+    body = bytearray(body)
+    for at, kind, byte in moves:
+        at %= len(body) + 1
+        if kind == 0:
+            body[at:at] = bytes([byte])
+        elif kind == 1:
+            del body[at : at + 1]
+        else:
+            body[at : at + 1] = bytes([byte])
+    return bytes(body)
+
+
+GOOD = b'HTTP/1.1 200 OK\r\nContent-Length: 52\r\n\r\n{"access_token":"abc","expires_in":9,"token_type":""}'
+MOVES = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 2), st.integers(0, 255)), min_size=1)
+
+
+@settings(max_examples=60)
+@given(MOVES)
+def test_a_good_answer_that_was_tampered_with_is_a_token_or_a_token_error(moves):
+    with pytest.MonkeyPatch.context() as patch:
+        Clock(patch)
+        server = any_server()
+        server.script.clear()
+        server.script.extend([raw(mutated(GOOD, moves))] * 4)
+        try:
+            assert isinstance(server.config().token_source(timeout=5).token(), Token)
+        except TokenError as error:
+            assert str(error).isprintable()
+
+
+# When the network, the server or the clock do not hold
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_transient_status_is_tried_again_with_a_fresh_assertion(server, clock, status):
+    server.script.append(answer(status, b"busy"))
+    server.config().token_source().token()
+    first, second = server.posts
+    assert 0.5 <= clock.naps[0] <= 0.75
+    server.script.extend([answer(status)] * 3)
+    clock.moved += 1000
+    error = refused(server.config().token_source())
+    assert error.status == status
+    assert len(server.posts) == 2 + 3
+    assert 0.5 <= clock.naps[1] <= 0.75 and 1 <= clock.naps[2] <= 1.5
+    assert server.posts[4].claims["iat"] > server.posts[2].claims["iat"]
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403])
+@pytest.mark.parametrize("error", ["temporarily_unavailable", "server_error"])
+def test_a_transient_error_is_tried_again(server, clock, status, error):
+    server.script.append(answer(status, {"error": error}))
+    assert server.config().token_source().token()
+    assert len(server.posts) == 2
+
+
+@pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 413, 418, 501, 505])
+def test_another_refusal_is_final(server, clock, status):
+    server.script.append(answer(status))
+    assert refused(server.config().token_source()).status == status
+    assert len(server.posts) == 1
+
+
+def test_the_waits_differ(server, clock):
+    server.script.extend([answer(503)] * 6)
+    refused(server.config().token_source())
+    refused(server.config().token_source())
+    assert len(set(clock.naps)) == 4
+
+
+def test_retry_after_is_honoured(server, clock):
+    server.script.append(answer(503, Retry_After="12"))
+    server.config().token_source().token()
+    assert clock.naps == [12.0]
+
+
+def test_a_retry_after_of_zero_is_honoured(server, clock):
+    server.script.append(answer(429, Retry_After="0"))
+    server.config().token_source().token()
+    assert clock.naps == [0.0]
+
+
+@pytest.mark.parametrize("seconds", ["31", "9" * 22, "9" * 5000])
+def test_a_retry_after_that_does_not_fit_raises_at_once(server, clock, seconds):
+    server.script.append(answer(503, Retry_After=seconds))
+    error = refused(server.config().token_source())
+    assert (error.retry_after, clock.naps, len(server.posts)) == (float(seconds), [], 1)
+
+
+@pytest.mark.parametrize(
+    "value", ["\xb2", "-1", "1.5", "soon", "", "1e3", "Wed, 21 Oct 2026 07:28:00 GMT"]
+)
+def test_a_retry_after_that_is_no_number_of_seconds_is_passed_over(server, clock, value):
+    server.script.append(answer(503, Retry_After=value))
+    server.config().token_source().token()
+    assert 0.5 <= clock.naps[0] <= 0.75
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        raw(),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"),
+        raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 99\r\n\r\n{"),
+    ],
+)
+def test_a_connection_that_breaks_is_tried_again(server, clock, failure):
+    server.script.append(failure)
+    assert server.config().token_source().token()
+    assert len(server.posts) == 2
+    server.script.extend([failure] * 3)
+    error = refused(server.config().token_source())
+    assert (error.status, error.body) == (None, b"")
+    assert len(server.posts) == 5
+
+
+def test_a_connection_that_is_refused_is_tried_again_and_named(server, clock):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = "http://127.0.0.1:{}".format(closed.getsockname()[1])
+    config = server.config(endpoint=Endpoint("a", url))
+    error = refused(config.token_source())
+    assert len(clock.naps) == 2
+    assert (error.status, error.retry_after) == (None, None)
+    assert isinstance(error.__cause__, urllib.error.URLError)
+    assert str(error).startswith(f"no access token from {url}: ConnectionRefusedError(")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        raw(b"SSH-2.0-OpenSSH_9.6\r\n"),
+        raw(b"\x00\xff" * 100 + b"\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 300 + b"\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}"),
+        raw(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_at_once(server, clock, nonsense):
+    server.script.append(nonsense)
+    assert "no access token from " in str(refused(server.config().token_source()))
+    assert len(server.posts) == 1
+
+
+def test_a_bad_chunk_is_an_error(server, clock):
+    bad = raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n")
+    server.script.extend([bad] * 3)
+    assert refused(server.config().token_source()).status is None
+
+
+def test_no_more_than_64_kib_of_an_answer_are_read(server):
+    content = json.dumps({"access_token": "abc"}).encode()
+    server.script.append(answer(200, content.ljust(65536)))
+    assert server.config().token_source().token() == Token("abc")
+    server.script.append(answer(400, content.ljust(3 << 20)))
+    assert len(refused(server.config().token_source()).body) == 65536
+    server.script.append(answer(200, b" " * 65536 + content))
+    assert refused(server.config().token_source()).status == 200
+
+
+def test_a_body_without_end_is_cut_off(server):
+    head = b"HTTP/1.1 400 No\r\n\r\n"
+    server.script.append(drip(head, b"x" * 65536, every=0))
+    assert len(refused(server.config().token_source()).body) == 65536
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        silence,
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
+        drip(b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        drip(b"HTTP/1.1 503 Busy\r\n\r\n", b" "),
+    ],
+)
+def test_the_exchange_ends_within_twice_its_timeout(server, behaviour):
+    server.script.extend([behaviour] * 4)
+    started = time.monotonic()
+    error = refused(server.config().token_source(timeout=0.3))
+    assert time.monotonic() - started < 0.6
+    assert error.status is None
+    assert len(server.posts) == 1
+
+
+def test_a_second_attempt_has_only_what_is_left_of_the_timeout(server):
+    server.script.extend([answer(503, Retry_After="0"), silence])
+    started = time.monotonic()
+    refused(server.config().token_source(timeout=0.4))
+    assert time.monotonic() - started < 0.8
+    assert len(server.posts) == 2
+
+
+def test_sixty_four_threads_at_a_silent_server_are_back_in_time(server):
+    server.script.extend([silence] * 64)
+    started = time.monotonic()
+    errors = in_threads(64, server.config().token_source(timeout=1).token)
+    assert time.monotonic() - started < 5
+    assert {type(error) for error in errors} == {TokenError}
+    assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize(
+    "where", ["/oauth2/token", "/rest", "file:///etc/passwd", "http://localhost:9/"]
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("handlers", [[], [urllib.request.HTTPRedirectHandler]])
+def test_a_token_request_follows_no_redirect(server, where, status, handlers):
+    server.script.append(answer(status, Location=where))
+    error = refused(server.config().token_source(*handlers))
+    assert error.status == status
+    assert len(server.posts) == 1 and not server.calls
+
+
+def test_a_certificate_that_does_not_verify_is_not_tried_again(tls_server, clock):
+    error = refused(
+        tls_server.config().token_source(HTTPSHandler(context=ssl.create_default_context()))
+    )
+    assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+    assert clock.naps == []
+
+
+def test_a_proxy_that_refuses_the_tunnel_is_asked_once(tls_server, clock):
+    proxy = Proxy(refusal=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+    error = refused(tls_server.config().token_source(ProxyHandler({"https": proxy.url})))
+    proxy.close()
+    assert "Tunnel connection failed: 407" in str(error)
+    assert len(proxy.tunnels) == 1
+
+
+def test_an_exception_of_a_handler_is_a_token_error_too(server):
+    class Broken(urllib.request.BaseHandler):
+        handler_order = 100
+
+        def http_open(self, req):
+            raise LookupError("broken")
+
+    error = refused(server.config().token_source(Broken))
+    assert isinstance(error.__cause__, LookupError)
+
+
+def strict(clock, ahead=0.0, **more):
+    """Refuse what is not signed at the server's time; else grant a token."""
+
+    def step(handler):
+        now = clock.server_time() + ahead
+        claims = handler.server.posts[-1].claims
+        if claims["iat"] - 3 <= now < claims["exp"]:
+            grant()(handler)
+        else:
+            handler.reply(400, {"error": "invalid_grant"}, Date=clock.date(ahead), **more)
+
+    return step
+
+
+@pytest.mark.parametrize("wrong", [-600, 600, 10**8, -(10**8)])
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_wrong_clock_is_corrected_once_and_for_all(server, clock, wrong, status):
+    clock.wrong = wrong
+    server.script.append(answer(status, {"error": "invalid_grant"}, Date=clock.date()))
+    server.script.extend([strict(clock)] * 3)
+    source = server.config().token_source()
+    assert source.token().expires_at > time.time()
+    assert len(server.posts) == 2
+    clock.moved += 1000
+    source.token()
+    assert len(server.posts) == 3
+
+
+def test_a_clock_that_is_repaired_later_does_no_harm(server, clock):
+    clock.wrong = -600
+    server.script.extend([strict(clock)] * 5)
+    source = server.config().token_source()
+    source.token()
+    clock.wrong = 0
+    clock.moved += 1000
+    source.token()
+    assert len(server.posts) == 4
+
+
+@pytest.mark.parametrize(("wrong", "told"), [(-600, "600 s behind"), (600, "600 s ahead of")])
+def test_how_far_off_the_clock_is_is_told_when_its_correction_does_not_help(
+    server, clock, wrong, told
+):
+    clock.wrong = wrong
+    server.script.extend([answer(400, {"error": "invalid_grant"}, Date=clock.date(0.5))] * 3)
+    error = refused(server.config().token_source())
+    assert f"this machine's clock is {told} the server's" in str(error)
+    assert len(server.posts) == 2
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_clock_is_not_measured_at_another_status(server, clock, status):
+    server.script.extend([answer(status, Date=clock.date(600))] * 3)
+    assert "clock" not in str(refused(server.config().token_source()))
+    assert abs(server.posts[-1].claims["iat"] - time.time()) < 5
+
+
+def test_a_clock_that_is_right_is_left_alone(server, clock):
+    server.script.append(answer(400, {"error": "invalid_grant"}, Date=clock.date(-3)))
+    assert "clock" not in str(refused(server.config().token_source()))
+    assert len(server.posts) == 1
+
+
+def test_the_try_for_the_clock_is_beside_the_three_attempts(server, clock):
+    server.script.extend([answer(503), answer(503)])
+    server.script.append(answer(400, Date=clock.date(600)))
+    server.script.append(grant())
+    assert server.config().token_source().token()
+    assert len(server.posts) == 4
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "nonsense",
+        "",
+        "Tue, 99 Foo 2026 99:99:99 GMT",
+        "0",
+        "\xff" * 40,
+        "1 Jan 99999999999 0:0:0 GMT",
+    ],
+)
+def test_a_date_of_nonsense_is_passed_over(server, clock, date):
+    server.script.append(answer(400, {"error": "invalid_grant"}, Date=date))
+    assert refused(server.config().token_source()).error == "invalid_grant"
+    assert len(server.posts) == 1
+
+
+def test_a_date_in_the_year_9999_is_survived(server, clock):
+    date = "Fri, 31 Dec 9999 23:59:59 GMT"
+    server.script.extend([answer(400, {"error": "invalid_grant"}, Date=date), strict(clock)])
+    source = server.config().token_source()
+    assert refused(source).error == "invalid_grant"
+    assert server.posts[1].claims["iat"] == 253402300799
+    server.script.append(strict(clock))
+    assert source.token()
+
+
+class Model(RuleBasedStateMachine):
+    """A token source beside a model of it: what is held, until when, and how the server is."""
+
+    @initialize()
+    def start(self):
+        self.patch = pytest.MonkeyPatch()
+        self.clock = Clock(self.patch)
+        self.server = any_server()
+        self.server.script.clear()
+        self.source = self.server.config().token_source()
+        self.held, self.expires_at, self.corrected = None, 0.0, 0.0
+
+    def teardown(self):
+        self.patch.undo()
+
+    def ask(self, *script):
+        """Ask for a token; return what comes and how many requests it took."""
+        self.server.script.clear()
+        self.server.script.extend(script)
+        before = len(self.server.posts)
+        try:
+            outcome = self.source.token()
+        except TokenError as error:
+            outcome = error
+        return outcome, len(self.server.posts) - before
+
+    @property
+    def is_fresh(self):
+        return self.held is not None and self.expires_at - 10 > time.time() + 0.001
+
+    @rule(lifetime=st.integers(1, 2000))
+    def a_token_is_reused_while_it_is_fresh_and_fetched_otherwise(self, lifetime):
+        assume(abs(self.expires_at - 10 - time.time()) > 1)
+        fresh = self.is_fresh
+        token, posts = self.ask(grant(expires_in=lifetime))
+        assert posts == (0 if fresh else 1)
+        assert (token is self.held) == fresh
+        if not fresh:
+            self.held, self.expires_at = token, token.expires_at
+
+    @rule(status=st.sampled_from([400, 403, 404]))
+    def a_refusal_is_final(self, status):
+        assume(not self.is_fresh)
+        error, posts = self.ask(answer(status, {"error": "invalid_grant"}))
+        assert (error.status, posts) == (status, 1)
+        self.held = None
+
+    @rule(failures=st.integers(1, 3))
+    def an_outage_is_got_over_by_the_third_attempt(self, failures):
+        assume(not self.is_fresh)
+        outcome, posts = self.ask(*[answer(503)] * failures, grant())
+        assert posts == min(failures + 1, 3)
+        assert isinstance(outcome, Token) == (failures < 3)
+        self.held = outcome if failures < 3 else None
+        self.expires_at = getattr(outcome, "expires_at", 0.0)
+
+    @rule(wrong=st.sampled_from([-3600, -600, 0, 600, 3600]))
+    def a_wrong_clock_costs_one_more_request(self, wrong):
+        assume(not self.is_fresh)
+        self.clock.wrong = wrong
+        token, posts = self.ask(strict(self.clock), strict(self.clock))
+        assert posts == (1 if wrong == self.corrected else 2)
+        self.held, self.expires_at, self.corrected = token, token.expires_at, wrong
+
+    @rule(seconds=st.integers(1, 1500))
+    def time_passes(self, seconds):
+        self.clock.moved += seconds
+
+    @rule()
+    def the_held_token_is_dropped(self):
+        assume(self.held is not None)
+        self.source.invalidate(self.held)
+        self.held = None
+
+    @rule()
+    def another_token_is_not_dropped(self):
+        self.source.invalidate(Token("another"))
+
+    @invariant()
+    def a_fresh_token_costs_nothing(self):
+        if self.is_fresh:
+            assert self.ask() == (self.held, 0)
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=25, stateful_step_count=20)
+
+
+# The handler
+
+
+def test_a_call_to_the_site_bears_the_token(server):
+    heard = opened(server.config().opener(), f"{server.url}/rest/api/3/myself?x=1")
+    assert heard["path"] == "/rest/api/3/myself?x=1"
+    assert heard["bearer"][7:] in server.valid
+
+
+def test_a_post_keeps_its_body_and_headers(server):
+    request = Request(
+        f"{server.url}/rest", b"{}", {"X-Own": "1", "User-Agent": "mine"}, method="PUT"
+    )
+    seen = []
+
+    class Spy(urllib.request.BaseHandler):
+        handler_order = 900
+
+        def http_request(self, req):
+            seen.append((req.get_method(), req.data, dict(req.header_items())))
+            return req
+
+    opened(server.config().opener(Spy), request)
+    method, data, headers = seen[-1]
+    assert (method, data) == ("PUT", b"{}")
+    assert (headers["X-own"], headers["User-agent"]) == ("1", "mine")
+
+
+def test_the_callers_request_is_never_changed(server):
+    request = Request(f"{server.url}/rest", b"{}", {"X-Own": "1"})
+    opener = server.config().opener()
+    request.timeout = 10
+    before = copy.deepcopy(vars(request))
+    server.valid.clear()
+    opened(opener, request)
+    opened(opener, request)
+    assert vars(request) == before
+
+
+ORIGIN = "https://a.example"
+
+
+def bears(base_url, url):
+    """Tell whether a request for `url` would bear the token of `base_url`'s origin."""
+    source = Config(**{**SITE, "base_url": base_url}).token_source(token=Token("abc"))
+    request = jjo.HTTPBearerAuthHandler(source).http_request(Request(url))
+    carrier = types.SimpleNamespace(url=url, headers={})
+    jjo.BearerAuth(source)(carrier)
+    assert request.has_header("Authorization") == ("Authorization" in carrier.headers)
+    return request.has_header("Authorization")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url"),
+    [
+        (ORIGIN, "https://a.example"),
+        (ORIGIN, "https://a.example/x"),
+        (ORIGIN, "https://a.example?x"),
+        (ORIGIN, "https://a.example#x"),
+        (ORIGIN, "https://a.example:443/x"),
+        (ORIGIN, "HTTPS://A.EXAMPLE/x"),
+        (ORIGIN + ":443", "https://a.example/x"),
+        (ORIGIN + ":0443", "https://a.example/x"),
+        (ORIGIN + "/wiki", "https://a.example/rest"),
+        (ORIGIN + ":8443", "https://A.example:8443/"),
+        ("https://[::A]:1", "https://[::a]:1/"),
+        ("http://localhost", "http://localhost:80/"),
+        ("http://127.0.0.1:80", "http://127.0.0.1/"),
+        ("https://K.example", "https://k.example/"),
+    ],
+)
+def test_what_is_at_the_origin_bears_the_token(base_url, url):
+    assert bears(base_url, url)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url"),
+    [
+        (ORIGIN, "http://a.example/"),
+        (ORIGIN, "https://a.example:8443/"),
+        (ORIGIN, "https://a.example:80/"),
+        (ORIGIN, "https://a.example:/"),
+        (ORIGIN, "https://a.example.evil.example/"),
+        (ORIGIN, "https://evil.example/https://a.example/"),
+        (ORIGIN, "https://b.a.example/"),
+        (ORIGIN, "https://axexample/"),
+        (ORIGIN, "https://a.example@evil.example/"),
+        (ORIGIN, "https://me@a.example/"),
+        (ORIGIN, "https://me:pw@a.example/"),
+        (ORIGIN, "https://evil.example\\@a.example/"),
+        (ORIGIN, "https://a.example\\@evil.example/"),
+        (ORIGIN, "https://a.example./"),
+        (ORIGIN, "https://a%2eexample/"),
+        (ORIGIN, "https://a.example%00.evil.example/"),
+        (ORIGIN, "https://a.example\t.evil.example/"),
+        (ORIGIN, "https://a.example\n/"),
+        (ORIGIN, "https:a.example/"),
+        (ORIGIN, "https:///a.example/"),
+        (ORIGIN, "ftp://a.example/"),
+        (ORIGIN, "data:,a.example"),
+        (ORIGIN + ":8443", "https://a.example/"),
+        (ORIGIN + ":8443", "https://a.example:443/"),
+        ("https://k.example", "https://\u212a.example/"),
+        ("https://s.example", "https://\u017f.example/"),
+        ("http://localhost:80", "https://localhost:80/"),
+        ("http://localhost", "http://127.0.0.1/"),
+        ("http://localhost", "http://localhost:443/"),
+    ],
+)
+def test_what_is_not_at_the_origin_passes_untouched(base_url, url):
+    assert not bears(base_url, url)
+
+
+HOSTS = st.sampled_from(["a.example", "A.Example", "b.example", "a.example.b.example", "[::1]"])
+PORTS = st.sampled_from(["", ":443", ":80", ":8443"])
+TRICKS = st.sampled_from(
+    ["", "/", "/x@y", "?x", "#x", "@b.example", "\\", ".", "%2e", ":", "\t", ";"]
+)
+
+
+@given(
+    HOSTS,
+    PORTS,
+    st.sampled_from(["https", "HTTPS", "http"]),
+    HOSTS,
+    PORTS,
+    TRICKS,
+    st.text(max_size=5),
+)
+def test_origins_are_equal_exactly_when_scheme_host_and_port_are(
+    base, base_port, scheme, host, port, trick, rest
+):
+    rest = rest if trick[:1] in ("/", "?", "#") else ""
+    same_host = base.lower() == host.lower() and trick in ("", "/", "/x@y", "?x", "#x")
+    number = port or {"https": ":443", "http": ":80"}[scheme.lower()]
+    expected = same_host and scheme.lower() == "https" and (base_port or ":443") == number
+    assert bears(f"https://{base}{base_port}", f"{scheme}://{host}{port}{trick}{rest}") == expected
+
+
+def test_another_host_gets_no_token_and_the_token_endpoint_is_not_asked(server):
+    assert opened(server.config().opener(), f"{server.foreign_url}/rest")["bearer"] is None
+    assert not server.posts
+
+
+def test_an_authorization_header_of_the_callers_is_kept(server):
+    request = Request(f"{server.url}/rest", headers={"Authorization": "Basic eDp5"})
+    with pytest.raises(urllib.error.HTTPError):
+        opened(server.config().opener(), request)
+    assert [bearer for _, bearer, _ in server.calls] == ["Basic eDp5"]
+    assert not server.posts
+
+
+def via(*urls):
+    """Return the URL that redirects to the next, which redirects to the next."""
+    *urls, last = urls
+    for url in reversed(urls):
+        last = f"{url}/redirect?{urllib.parse.quote(last, safe='')}"
+    return last
+
+
+def bearers(server):
+    return [bearer is not None for _, bearer, _ in server.calls]
+
+
+def test_a_redirect_elsewhere_carries_no_token(server):
+    opened(server.config().opener(), via(server.url, server.foreign_url + "/x"))
+    assert bearers(server) == [True, False]
+
+
+def test_a_redirect_that_comes_back_carries_the_token(server):
+    opened(server.config().opener(), via(server.url, server.foreign_url, server.url + "/x"))
+    assert bearers(server) == [True, False, True]
+
+
+def test_a_redirect_within_the_site_carries_the_token(server):
+    opened(server.config().opener(), via(server.url, server.url + "/x"))
+    assert bearers(server) == [True, True]
+
+
+def test_a_foreign_host_cannot_aim_the_token(server):
+    opened(server.config().opener(), via(server.foreign_url, server.url + "/x"))
+    assert bearers(server) == [False, False]
+    opened(server.config().opener(), via(server.foreign_url, server.url, server.url + "/x"))
+    assert not any(bearers(server)) and not server.posts
+
+
+def test_an_installed_opener_serves_urlopen(server):
+    urllib.request.install_opener(server.config().opener())
+    try:
+        with urllib.request.urlopen(f"{server.url}/rest", timeout=10) as response:
+            assert json.loads(response.read())["bearer"]
+        with urllib.request.urlopen(f"{server.foreign_url}/rest", timeout=10) as response:
+            assert json.loads(response.read())["bearer"] is None
+    finally:
+        urllib.request.install_opener(None)
+
+
+def test_no_token_means_that_the_call_raises_a_token_error(server):
+    server.script.append(answer(400))
+    with pytest.raises(TokenError):
+        opened(server.config().opener(), f"{server.url}/rest")
+    assert not server.calls
+
+
+def test_handlers_serve_the_token_request_and_the_calls_alike(tls_server, tls):
+    opener = tls_server.config().opener(HTTPSHandler(context=tls[1]))
+    assert opened(opener, f"{tls_server.url}/rest")["bearer"]
+
+
+def test_handlers_that_are_given_may_be_used_for_other_openers_too(server):
+    spy = urllib.request.HTTPCookieProcessor()
+    first, second = server.config().opener(spy), server.config().opener(spy)
+    for opener in (first, second, first):
+        assert opened(opener, f"{server.url}/rest")["bearer"]
+
+
+def test_a_plain_proxy_gets_the_call_with_its_token(server):
+    proxy = Proxy()
+    opener = server.config().opener(ProxyHandler({"http": proxy.url}), token=Token("abc"))
+    request = Request(f"{server.url}/rest")
+    for _ in range(3):
+        opener.open(request, timeout=10).close()
+    proxy.close()
+    assert len(proxy.clear) == 3
+    assert all(
+        f"GET {server.url}/rest" in c and "Authorization: Bearer abc" in c for c in proxy.clear
+    )
+
+
+def through(proxy, tls):
+    return ProxyHandler({"https": proxy.url}), HTTPSHandler(context=tls[1])
+
+
+def test_urllib_alone_sends_a_request_that_is_opened_again_in_the_clear(tls_server, proxy, tls):
+    opener = urllib.request.build_opener(*through(proxy, tls))
+    request = Request("https://site.example/rest", headers={"X-Secret": "hush"})
+    for _ in range(3):
+        opener.open(request, timeout=10).close()
+    assert proxy.tunnels == ["site.example:443", "site.example:443", "site.example:80"]
+    assert "X-secret: hush" in proxy.clear[0]
+
+
+def test_a_request_that_is_opened_three_times_behind_a_proxy_stays_encrypted(
+    tls_server, proxy, tls
+):
+    config = tls_server.config(base_url="https://site.example")
+    opener = config.opener(*through(proxy, tls))
+    request = Request("https://site.example/rest")
+    for _ in range(3):
+        assert opened(opener, request)["bearer"]
+    assert proxy.clear == []
+    assert proxy.tunnels[1:] == ["site.example:443"] * 3
+
+
+def test_a_request_that_another_opener_sent_through_a_proxy_stays_encrypted(tls_server, proxy, tls):
+    request = Request("https://site.example/rest")
+    urllib.request.build_opener(*through(proxy, tls)).open(request, timeout=10).close()
+    opener = tls_server.config(base_url="https://site.example").opener(*through(proxy, tls))
+    assert opened(opener, request)["bearer"]
+    assert proxy.clear == []
+
+
+def test_a_replay_through_a_proxy_stays_encrypted(tls_server, proxy, tls):
+    config = tls_server.config(base_url="https://site.example")
+    opener = config.opener(*through(proxy, tls), token=Token("revoked"))
+    request = Request("https://site.example/rest", b"body")
+    for _ in range(2):
+        assert opened(opener, request)["bearer"] != "Bearer revoked"
+    assert proxy.clear == []
+    assert [body for _, _, body in tls_server.calls] == [b"body"] * 3
+
+
+# A 401 from the site
+
+
+@pytest.mark.parametrize("body", [None, b"", b"body"])
+def test_a_401_renews_the_token_and_sends_the_request_again(server, body):
+    opener = server.config().opener(token=Token("revoked"))
+    assert opened(opener, f"{server.url}/rest", body)["bearer"][7:] in server.valid
+    assert [call[1:] for call in server.calls] == [
+        ("Bearer revoked", body),
+        (server.calls[1][1], body),
+    ]
+    assert len(server.posts) == 1
+
+
+def test_a_401_without_a_challenge_renews_the_token_too(server):
+    class NoChallenge(urllib.request.BaseHandler):
+        handler_order = 900
+
+        def http_response(self, request, response):
+            del response.headers["WWW-Authenticate"]
+            return response
+
+    opener = server.config().opener(NoChallenge, token=Token("revoked"))
+    assert opened(opener, f"{server.url}/rest")["bearer"]
+
+
+def unauthorized(opener, url, data=None):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        opener.open(url, data, timeout=10)
+    assert caught.value.code == 401
+    return caught.value.read()
+
+
+def test_a_401_is_never_answered_in_a_loop(server):
+    server.script.extend([answer(200, {"access_token": f"useless-{n}"}) for n in range(20)])
+    opener = server.config().opener()
+    assert unauthorized(opener, f"{server.url}/rest") == b"who are you?"
+    assert len(server.calls) == 2
+    assert len(server.posts) == 2
+
+
+def test_a_resource_that_refuses_everybody_costs_one_exchange_a_minute(server, clock):
+    server.script.extend([answer(200, {"access_token": f"useless-{n}"}) for n in range(20)])
+    opener = server.config().opener()
+    for _ in range(10):
+        assert unauthorized(opener, f"{server.url}/rest") == b"who are you?"
+    assert len(server.posts) == 2
+    clock.moved += 61
+    for _ in range(10):
+        unauthorized(opener, f"{server.url}/rest")
+    assert len(server.posts) == 3
+
+
+def test_a_renewal_that_gives_the_same_token_again_is_no_loop_either(server):
+    server.script.extend([answer(200, {"access_token": "same", "expires_in": 900})] * 9)
+    opener = server.config().opener()
+    for _ in range(3):
+        unauthorized(opener, f"{server.url}/rest")
+    assert len(server.posts) == 2
+
+
+def test_sixty_four_threads_whose_token_was_revoked_cause_one_exchange(server):
+    server.pause = 0.1
+    opener = server.config().opener(token=Token("revoked"))
+    heard = in_threads(64, lambda: opened(opener, f"{server.url}/rest"))
+    assert len(server.posts) == 1
+    assert {type(answer) for answer in heard} == {dict}
+
+
+def test_a_token_that_another_thread_has_renewed_is_used(server):
+    source = server.config().token_source()
+    opener = urllib.request.build_opener(jjo.HTTPBearerAuthHandler(source))
+
+    held = source.token()
+    server.valid.clear()
+
+    class Quicker(urllib.request.BaseHandler):
+        def http_response(self, request, response):
+            source.invalidate(held)
+            source.token()
+            return response
+
+    opener.add_handler(Quicker())
+    assert opened(opener, f"{server.url}/rest")["bearer"] == source.token().authorization
+    assert len(server.posts) == 2
+
+
+def test_a_body_that_cannot_be_replayed_drops_the_token_and_causes_no_exchange(server):
+    opener = server.config().opener(token=Token("revoked"))
+    request = Request(f"{server.url}/rest", io.BytesIO(b"body"), {"Content-Length": "4"})
+    assert unauthorized(opener, request) == b"who are you?"
+    assert not server.posts
+    assert opened(opener, f"{server.url}/rest")["bearer"]
+    assert len(server.posts) == 1
+
+
+def test_a_401_for_the_callers_own_authorization_is_the_callers(server):
+    opener = server.config().opener(token=Token("abc"))
+    request = Request(f"{server.url}/rest", headers={"Authorization": "Basic eDp5"})
+    assert unauthorized(opener, request) == b"who are you?"
+    assert not server.posts
+
+
+def test_a_renewal_that_fails_is_a_token_error(server):
+    server.script.append(answer(400, {"error": "invalid_grant"}))
+    opener = server.config().opener(token=Token("revoked"))
+    with pytest.raises(TokenError, match="invalid_grant"):
+        opener.open(f"{server.url}/rest", timeout=10)
+
+
+def test_a_replay_keeps_the_timeout_of_the_call(server):
+    timeouts = []
+
+    class Spy(urllib.request.BaseHandler):
+        handler_order = 900
+
+        def http_request(self, req):
+            timeouts.append(req.timeout)
+            return req
+
+    opened(server.config().opener(Spy, token=Token("revoked")), f"{server.url}/rest", timeout=7)
+    assert timeouts[0] == timeouts[-1] == 7
+
+
+# requests and httpx
+
+
+def test_bearer_auth_sets_the_header_whatever_stood_there_and_returns_the_request(server):
+    auth = server.config().auth(timeout=5)
+    request = types.SimpleNamespace(url=f"{server.url}/rest", headers={"Authorization": "Basic x"})
+    assert auth(request) is request
+    assert request.headers["Authorization"][7:] in server.valid
+    assert auth.source.config.base_url == server.url
+
+
+def test_bearer_auth_leaves_other_hosts_alone(server):
+    auth = server.config().auth()
+    request = types.SimpleNamespace(url=f"{server.foreign_url}/rest", headers={})
+    assert auth(request).headers == {}
+    assert not server.posts
+
+
+def test_bearer_auth_takes_urls_that_are_no_strings(server):
+    class URL:
+        def __str__(self):
+            return f"{server.url}/rest"
+
+    request = types.SimpleNamespace(url=URL(), headers={})
+    assert server.config().auth()(request).headers["Authorization"]
