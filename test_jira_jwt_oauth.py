@@ -1519,7 +1519,8 @@ class Model(RuleBasedStateMachine):
 
     @rule(lifetime=st.integers(1, 2000))
     def a_token_is_reused_while_it_is_fresh_and_fetched_otherwise(self, lifetime):
-        assume(abs(self.expires_at - 10 - time.time()) > 1)
+        if abs(self.expires_at - 10 - time.time()) < 1:
+            return
         fresh = self.is_fresh
         token, posts = self.ask(grant(expires_in=lifetime))
         assert posts == (0 if fresh else 1)
@@ -1529,14 +1530,16 @@ class Model(RuleBasedStateMachine):
 
     @rule(status=st.sampled_from([400, 403, 404]))
     def a_refusal_is_final(self, status):
-        assume(not self.is_fresh)
+        if self.is_fresh:
+            return
         error, posts = self.ask(answer(status, {"error": "invalid_grant"}))
         assert (error.status, posts) == (status, 1)
         self.held = None
 
     @rule(failures=st.integers(1, 3))
     def an_outage_is_got_over_by_the_third_attempt(self, failures):
-        assume(not self.is_fresh)
+        if self.is_fresh:
+            return
         outcome, posts = self.ask(*[answer(503)] * failures, grant())
         assert posts == min(failures + 1, 3)
         assert isinstance(outcome, Token) == (failures < 3)
@@ -1545,8 +1548,9 @@ class Model(RuleBasedStateMachine):
 
     @rule(wrong=st.sampled_from([-3600, -600, 0, 600, 3600]))
     def a_wrong_clock_costs_one_more_request(self, wrong):
-        assume(not self.is_fresh)
         self.clock.wrong = wrong
+        if self.is_fresh:
+            return
         token, posts = self.ask(strict(self.clock), strict(self.clock))
         assert posts == (1 if wrong == self.corrected else 2)
         self.held, self.expires_at, self.corrected = token, token.expires_at, wrong
@@ -1557,8 +1561,8 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def the_held_token_is_dropped(self):
-        assume(self.held is not None)
-        self.source.invalidate(self.held)
+        if self.held is not None:
+            self.source.invalidate(self.held)
         self.held = None
 
     @rule()
@@ -1691,7 +1695,7 @@ def test_what_is_not_at_the_origin_passes_untouched(base_url, url):
 HOSTS = st.sampled_from(["a.example", "A.Example", "b.example", "a.example.b.example", "[::1]"])
 PORTS = st.sampled_from(["", ":443", ":80", ":8443"])
 TRICKS = st.sampled_from(
-    ["", "/", "/x@y", "?x", "#x", "@b.example", "\\", ".", "%2e", ":", "\t", ";"]
+    ["", "/", "/x@y", "?x", "#x", "@b.example", "\\", ".", "%2e", ":", "\tx", ";"]
 )
 
 
@@ -1814,7 +1818,7 @@ def test_urllib_alone_sends_a_request_that_is_opened_again_in_the_clear(tls_serv
     for _ in range(3):
         opener.open(request, timeout=10).close()
     assert proxy.tunnels == ["site.example:443", "site.example:443", "site.example:80"]
-    assert "X-secret: hush" in proxy.clear[0]
+    assert "X-Secret: hush" in proxy.clear[0]
 
 
 def test_a_request_that_is_opened_three_times_behind_a_proxy_stays_encrypted(
