@@ -34,8 +34,7 @@ from urllib.parse import urlencode
 from urllib.request import BaseHandler, HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 if TYPE_CHECKING:
-    from email.message import Message
-    from typing import IO, Any, Iterable, Mapping, NoReturn, Type, Union
+    from typing import Any, Iterable, Mapping, NoReturn, Type, Union
 
     Handler = Union[BaseHandler, Type[BaseHandler]]
 
@@ -44,13 +43,12 @@ __version__ = "0.1.0"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 _URN = "urn:atlassian:connect:"
+_JWT_HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
 _BACKOFF = (0.5, 1.0)  # seconds before the second attempt and the third, the last one
-_TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
-_TRANSIENT_ERRORS = {"temporarily_unavailable", "server_error"}
+_TRANSIENT = {408, 429, 500, 502, 503, 504, "temporarily_unavailable", "server_error"}
 _CLOCK_TOLERANCE = 5  # seconds that a server's Date may be off without being believed
 _RENEWAL_INTERVAL = 60  # seconds between two renewals for a 401: some resources refuse everybody
 _MAX_ANSWER = 65536  # bytes
-_MAX_QUOTE = 200  # characters: an assertion that is echoed loses its signature
 
 
 class Endpoint(NamedTuple):
@@ -132,9 +130,6 @@ def _utf8(name: str, text: str | bytes) -> bytes:
         raise ValueError(f"{name} cannot be encoded as UTF-8") from None
 
 
-_JWT_HEADER = _base64url(b'{"alg":"HS256","typ":"JWT"}')
-
-
 def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
     """Sign `claims` with HMAC-SHA256 and return the JWT (RFC 7519; RFC 7515, section 3.1).
 
@@ -183,9 +178,7 @@ def _parse_url(name: str, url: str) -> re.Match[str]:
 def _check_identifier(name: str, text: str) -> str:
     _check_str(name, text)
     if not text or " " in text or not text.isprintable():
-        raise ValueError(
-            f"{name} must be printable, not empty, without white space; it is {text!r}"
-        )
+        raise ValueError(f"{name} must be printable, not empty, with no space; it is {text!r}")
     return text
 
 
@@ -244,12 +237,8 @@ class Config:
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={value!r}"
-            for name, value in vars(self).items()
-            if name not in ("client_secret", "_origin")
-        )
-        return f"Config({shown}, client_secret=...)"
+        shown = f"{self.base_url!r}, subject={self.subject!r}, client_id={self.client_id!r}"
+        return f"Config(base_url={shown}, client_secret=..., scopes={self.scopes!r})"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
@@ -258,16 +247,12 @@ class Config:
         JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID, JIRA_CLIENT_SECRET; optional JIRA_SCOPES,
         JIRA_AUTH_URL, JIRA_TOKEN_URL. Raises ValueError that names the variable.
         """
-        required = ("base_url", "subject", "client_id", "client_secret")
-        names = (*required, "scopes", *Endpoint._fields)
-        given = {name: environ.get(f"JIRA_{name.upper()}") for name in names}
-        missing = [f"JIRA_{name.upper()}" for name in required if not given[name]]
-        if missing:
-            raise ValueError(f"{', '.join(missing)} must be set in the environment")
-        values = {name: value for name, value in given.items() if value}
-        urls = {name: values.pop(name) for name in Endpoint._fields if name in values}
+        names = ("base_url", "subject", "client_id", "client_secret", "scopes", *Endpoint._fields)
+        given = {name: environ.get(f"JIRA_{name.upper()}", "") for name in names}
+        urls = {name: given.pop(name) or getattr(ATLASSIAN, name) for name in Endpoint._fields}
+        scopes = given.pop("scopes") or None
         try:
-            return cls(**values, endpoint=ATLASSIAN._replace(**urls))
+            return cls(**given, scopes=scopes, endpoint=Endpoint(**urls))
         except ValueError as error:
             argument, _, problem = str(error).partition(" ")
             raise ValueError(f"JIRA_{argument.upper()} {problem}") from None
@@ -316,7 +301,7 @@ class Config:
     def opener(self, *handlers: Handler, **options: Any) -> OpenerDirector:
         """Return a urllib opener that adds the token to what goes to the origin of `base_url`.
 
-        The arguments are those of `TokenSource`; the handlers serve the opener's calls too. These
+        The arguments are those of `TokenSource`; the handlers serve the opener's calls too, which
         raise TokenError when no token can be had.
         """
         return build_opener(
@@ -382,21 +367,21 @@ def _parse_token(answer: Mapping[str, Any], sent_at: float) -> Token:
 
 
 def _quote(text: str) -> str:
-    """Return what somebody else wrote in a form that may stand in a line of ours."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:_MAX_QUOTE])
+    """Return the start of what somebody else wrote: an echoed assertion loses its signature."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])
 
 
 def _server_time(headers: Any) -> float | None:
     """Return an answer's Date (RFC 9110, section 6.6.1) in seconds since the epoch."""
     try:
-        return mktime_tz(parsedate_tz(headers["Date"]))  # type: ignore[arg-type]
+        return mktime_tz(parsedate_tz(headers["Date"]))
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
 
 
 def _is_transient(error: TokenError) -> bool:
     if error.status is not None:
-        return error.status in _TRANSIENT_STATUSES or error.error in _TRANSIENT_ERRORS
+        return not _TRANSIENT.isdisjoint((error.status, error.error))
     cause = error.__cause__
     reason = cause.reason if isinstance(cause, URLError) else cause
     # A certificate that does not verify is a ValueError too. What a proxy refuses, maybe for a
@@ -427,10 +412,8 @@ class TokenSource:
     ) -> None:
         if not isinstance(token, (Token, type(None))):
             raise TypeError(f"token must be a Token or None, not {type(token).__name__}")
-        if not 0 < timeout <= threading.TIMEOUT_MAX:
-            raise ValueError(f"timeout must be a number of seconds above 0; it is {timeout!r}")
-        if not leeway >= 0:
-            raise ValueError(f"leeway must be a number of seconds, 0 or more; it is {leeway!r}")
+        if not (0 < timeout <= threading.TIMEOUT_MAX and leeway >= 0):
+            raise ValueError(f"timeout must be above 0, leeway not below: {timeout!r}, {leeway!r}")
         self.config = config
         self._opener = build_opener(*map(copy.copy, handlers), _NoRedirectHandler())
         self._timeout = timeout
@@ -585,13 +568,9 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def http_request(self, req: Request) -> Request:
         """Return a copy of `req` that bears the token if it is for the origin, else `req`."""
-        # A redirect in a chain that began elsewhere must not make the site act with our token.
-        aimed = req.unverifiable and req.origin_req_host != self._site
-        if (
-            aimed
-            or req.has_header("Authorization")
-            or not self.source.config._origin.match(req.full_url)
-        ):
+        if req.has_header("Authorization") or not self.source.config._origin.match(req.full_url):
+            return req
+        if req.unverifiable and req.origin_req_host != self._site:  # aimed by a foreign host
             return req
         token = self.source.token()
         dup = _copy_request(req)
@@ -603,8 +582,8 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         """Send `req` again with another token; return None, with `fp` unread, to leave it."""
-        original, token = getattr(req, "bearer", (None, None))
-        if original is None or hasattr(original, "replay"):
+        original, token = getattr(req, "bearer", (req, None))
+        if token is None or hasattr(original, "replay"):
             return None
         if not isinstance(original.data, (bytes, type(None))):
             self.source.invalidate(token)
@@ -647,36 +626,33 @@ def _demo() -> None:
     from urllib.parse import parse_qs
     from urllib.request import ProxyHandler
 
-    secret = base64.b64encode(os.urandom(24)).decode()
-    valid: list[str] = []
+    secret, audience = os.urandom(16).hex(), "https://as.example"
+    bearers: list[str] = []
 
     class StandIn(BaseHTTPRequestHandler):
-        def answer(self, status: int, content: Mapping[str, Any]) -> None:
-            self.send_response(status)
+        def _reply(self, status: int, content: dict[str, Any]) -> None:
+            self.send_response_only(status)
             self.end_headers()
             self.wfile.write(json.dumps(content).encode())
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            print(f"{self.requestline}\n{str(self.headers).strip()}\n\n{body}\n")
+            print(f"{self.requestline}\n{self.headers}{body}\n")
             signed, _, signature = parse_qs(body)["assertion"][0].rpartition(".")
             claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
             digest = hmac.digest(secret.encode(), signed.encode(), "sha256")
-            if base64.urlsafe_b64encode(digest).decode().rstrip("=") != signature:
-                self.answer(401, {"error": "invalid_client"})
-            elif claims["tnt"] != site or not claims["exp"] - 60 < time.time() < claims["exp"]:
-                self.answer(400, {"error": "invalid_grant"})
+            genuine = base64.urlsafe_b64encode(digest).decode().rstrip("=") == signature
+            current = claims["iat"] - 5 < time.time() < claims["exp"] <= claims["iat"] + 60
+            if genuine and current and (claims["tnt"], claims["aud"]) == (site, audience):
+                bearers.append(f"Bearer {os.urandom(16).hex()}")
+                self._reply(200, {"access_token": bearers[-1][7:], "expires_in": 900})
             else:
-                valid[:] = [base64.b64encode(os.urandom(24)).decode()]
-                self.answer(200, {"access_token": valid[0], "expires_in": 900})
+                self._reply(400, {"error": "invalid_grant"})
 
         def do_GET(self) -> None:
-            print(f"{self.requestline}\n{str(self.headers).strip()}\n")
-            known = self.headers["Authorization"] in [f"Bearer {token}" for token in valid]
-            self.answer(200 if known else 401, {"displayName": "Mia" if known else None})
-
-        def log_message(self, *_: Any) -> None:
-            pass
+            print(f"{self.requestline}\n{self.headers}")
+            known = self.headers["Authorization"] in bearers
+            self._reply(200 if known else 401, {"displayName": "Mia" if known else None})
 
     def call(token: Token) -> None:
         with config.opener(direct, token=token).open(f"{site}/rest/api/3/myself") as answer:
@@ -684,31 +660,21 @@ def _demo() -> None:
 
     with TCPServer(("127.0.0.1", 0), StandIn) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        site = "http://{}:{}".format(*server.server_address)
+        site = f"http://127.0.0.1:{server.server_address[1]}"
+        settings = {"JIRA_BASE_URL": site, "JIRA_CLIENT_ID": "demo", "JIRA_CLIENT_SECRET": secret}
+        settings.update(JIRA_SUBJECT="557058:1234", JIRA_SCOPES="read write")
+        settings.update(JIRA_AUTH_URL=audience, JIRA_TOKEN_URL=f"{site}/oauth2/token")
+        config = Config.from_env(settings)
         direct = ProxyHandler({})  # whatever proxies the environment names
-        subject = "557058:12345678-1234-1234-1234-123456789abc"
-        endpoint = Endpoint("https://as.example", f"{site}/oauth2/token")
-        config = Config(
-            base_url=site,
-            subject=subject,
-            client_id="demo",
-            client_secret=secret,
-            scopes="read write",
-            endpoint=endpoint,
-        )
-        print(
-            "1. The claim set says which app asks, for which user, at which site, and until when:\n"
-        )
+        print("1. The claim set says which app asks, for which user, at which site, until when:\n")
         print(f"{json.dumps(config.claims()._asdict(), indent=2)}\n")
-        print(f"2. Signed with the shared secret, it is an assertion:\n\n{config.assertion()}\n")
-        print(
-            "3. The token request, as the token endpoint gets it. It checks signature and claims:\n"
-        )
+        print(f"2. Signed with the shared secret it is an assertion:\n\n{config.assertion()}\n")
+        print("3. The token request, as the token endpoint gets it and verifies it:\n")
         token = config.token_source(direct).token()
-        print(f"4. The access token in its answer:\n\n{json.dumps(token._asdict(), indent=2)}\n")
+        print(f"4. The access token in the answer:\n\n{json.dumps(token._asdict(), indent=2)}\n")
         print("5. An API call that bears it, as the site gets it, and the site's answer:\n")
         call(token)
-        print("6. When the token has expired, the next call gets another first:\n")
+        print("6. Once the token has expired, the next call gets another first:\n")
         call(token._replace(expires_at=time.time()))
         server.shutdown()
 
@@ -719,19 +685,17 @@ def main(argv: list[str] | None = None) -> int:
     import shutil
     import sys
 
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],
-        epilog="The settings come from the environment: JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID "
-        "and JIRA_CLIENT_SECRET; optional are JIRA_SCOPES, JIRA_AUTH_URL and JIRA_TOKEN_URL.",
-    )
+    env = "JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID and JIRA_CLIENT_SECRET; optional are "
+    env += "JIRA_SCOPES, JIRA_AUTH_URL and JIRA_TOKEN_URL."
+    parser = argparse.ArgumentParser(epilog=f"Settings come from the environment: {env}")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("demo", help="show the whole flow, without settings or a network")
     commands.add_parser("assertion", help="print a signed JWT, without a network")
     token = commands.add_parser("token", help="print an access token")
-    token.add_argument("--json", action="store_true", help="print all there is to it")
-    get = commands.add_parser("get", help="GET a URL with the token and print what it holds")
-    get.add_argument("url", help='a URL at the site, or a path: "/..." goes after the base URL')
+    token.add_argument("--json", action="store_true", help="print the whole token")
+    get = commands.add_parser("get", help="GET a URL with the token and write out the body")
+    get.add_argument("url", help="at the site; one that starts with / goes after the base URL")
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -749,26 +713,27 @@ def main(argv: list[str] | None = None) -> int:
         url = config.base_url + args.url if args.url.startswith("/") else args.url
         if not config._origin.match(url) or not re.fullmatch("[!-~]+", url):
             parser.error(f"{url!r} is not a URL at the origin of JIRA_BASE_URL")
-        with config.opener().open(url, timeout=30) as answer:
-            shutil.copyfileobj(answer, sys.stdout.buffer)
+        try:
+            with config.opener().open(url, timeout=30) as answer:
+                shutil.copyfileobj(answer, sys.stdout.buffer)
+        except HTTPError as error:
+            raise OSError(f"{error}\n{error.read().decode('utf-8', 'replace')}") from None
 
     status = 1
     try:
         run()
         status = 0
-    except BrokenPipeError:
-        pass
     except KeyboardInterrupt:
         status = 130
-    except HTTPError as error:
-        print(error, error.read().decode("utf-8", "replace"), sep="\n", file=sys.stderr)
     except (OSError, HTTPException) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
     try:
         print(end="", flush=True)
     except OSError:
         status = 1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the interpreter's own flush at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), 1
+        )  # or the interpreter's last flush fails as well
     return status
 
 

@@ -726,7 +726,7 @@ def test_a_config_does_not_change(name):
 def test_a_config_shows_itself_without_its_secret():
     shown = repr(Config(**SITE))
     assert shown.startswith("Config(base_url='https://mycompany.atlassian.net', subject='557058:")
-    assert shown.endswith("client_secret=...)")
+    assert "client_secret=..." in shown
     assert SECRET not in shown
 
 
@@ -755,10 +755,12 @@ def test_optional_settings_come_from_the_environment_too():
     assert only.endpoint == Endpoint("other", jjo.ATLASSIAN.token_url)
 
 
-def test_every_missing_variable_is_named():
-    environment = {**ENVIRONMENT, "JIRA_SUBJECT": ""}
-    del environment["JIRA_CLIENT_SECRET"]
-    with pytest.raises(ValueError, match="^JIRA_SUBJECT, JIRA_CLIENT_SECRET must be set"):
+@pytest.mark.parametrize("name", ENVIRONMENT)
+@pytest.mark.parametrize("value", [{}, {"": ""}])
+def test_a_missing_or_empty_variable_is_named(name, value):
+    environment = {key: text for key, text in ENVIRONMENT.items() if key != name}
+    environment.update({name: "" for _ in value})
+    with pytest.raises(ValueError, match=f"^{name} must "):
         Config.from_env(environment)
 
 
@@ -897,12 +899,12 @@ def test_only_the_token_that_is_held_can_be_dropped(server):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"timeout": 0}, ValueError, "timeout must be a number of seconds above 0; it is 0"),
+        ({"timeout": 0}, ValueError, "timeout must be above 0"),
         ({"timeout": -1}, ValueError, "timeout must be"),
         ({"timeout": float("nan")}, ValueError, "timeout must be"),
         ({"timeout": float("inf")}, ValueError, "timeout must be"),
-        ({"leeway": -1}, ValueError, "leeway must be a number of seconds, 0 or more; it is -1"),
-        ({"leeway": float("nan")}, ValueError, "leeway must be"),
+        ({"leeway": -1}, ValueError, "timeout must be above 0, leeway not below: 30.0, -1"),
+        ({"leeway": float("nan")}, ValueError, "timeout must be above 0, leeway not below"),
         ({"token": "abc"}, TypeError, "token must be a Token or None, not str"),
     ],
 )
