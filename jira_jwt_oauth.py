@@ -603,14 +603,15 @@ class HTTPBearerAuthHandler(BaseHandler):
 class BearerAuth:
     """Sets the token of `source` on a request of requests or httpx, if it is for the origin.
 
-    For `requests.Session.auth` or `httpx.Client(auth=...)`: takes what has `url` and `headers`, and
-    returns it. Raises TokenError, which is no exception of either client.
+    For `requests.Session.auth` or `httpx.Client(auth=...)`; anything with `url` and `headers` will
+    do. Raises TokenError, which is no exception of either client.
     """
 
     def __init__(self, source: TokenSource) -> None:
         self.source = source
 
     def __call__(self, request: Any) -> Any:
+        """Set the header if `request` is for the origin, whatever stood there, and return it."""
         if self.source.config._origin.match(str(request.url)):
             request.headers["Authorization"] = self.source.token().authorization
         return request
@@ -628,16 +629,17 @@ def _demo() -> None:
 
     secret, audience = os.urandom(16).hex(), "https://as.example"
     bearers: list[str] = []
+    heard: list[str] = []
 
     class StandIn(BaseHTTPRequestHandler):
-        def _reply(self, status: int, content: dict[str, Any]) -> None:
+        def _reply(self, status: int, content: dict[str, Any], body: str = "") -> None:
+            heard.append(f"{self.requestline}\n{self.headers}{body}")
             self.send_response_only(status)
             self.end_headers()
             self.wfile.write(json.dumps(content).encode())
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            print(f"{self.requestline}\n{self.headers}{body}\n")
             signed, _, signature = parse_qs(body)["assertion"][0].rpartition(".")
             claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
             digest = hmac.digest(secret.encode(), signed.encode(), "sha256")
@@ -645,18 +647,17 @@ def _demo() -> None:
             current = claims["iat"] - 5 < time.time() < claims["exp"] <= claims["iat"] + 60
             if genuine and current and (claims["tnt"], claims["aud"]) == (site, audience):
                 bearers.append(f"Bearer {os.urandom(16).hex()}")
-                self._reply(200, {"access_token": bearers[-1][7:], "expires_in": 900})
+                self._reply(200, {"access_token": bearers[-1][7:], "expires_in": 900}, body)
             else:
-                self._reply(400, {"error": "invalid_grant"})
+                self._reply(400, {"error": "invalid_grant"}, body)
 
         def do_GET(self) -> None:
-            print(f"{self.requestline}\n{self.headers}")
             known = self.headers["Authorization"] in bearers
             self._reply(200 if known else 401, {"displayName": "Mia" if known else None})
 
     def call(token: Token) -> None:
         with config.opener(direct, token=token).open(f"{site}/rest/api/3/myself") as answer:
-            print(f"{answer.read().decode()}\n")
+            print(*heard, f"{answer.read().decode()}\n", sep="\n")
 
     with TCPServer(("127.0.0.1", 0), StandIn) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -671,9 +672,11 @@ def _demo() -> None:
         print(f"2. Signed with the shared secret it is an assertion:\n\n{config.assertion()}\n")
         print("3. The token request, as the token endpoint gets it and verifies it:\n")
         token = config.token_source(direct).token()
+        print(f"{heard.pop()}\n")
         print(f"4. The access token in the answer:\n\n{json.dumps(token._asdict(), indent=2)}\n")
         print("5. An API call that bears it, as the site gets it, and the site's answer:\n")
         call(token)
+        heard.clear()
         print("6. Once the token has expired, the next call gets another first:\n")
         call(token._replace(expires_at=time.time()))
         server.shutdown()
@@ -725,6 +728,8 @@ def main(argv: list[str] | None = None) -> int:
         status = 0
     except KeyboardInterrupt:
         status = 130
+    except BrokenPipeError:
+        pass
     except (OSError, HTTPException) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
     try:

@@ -186,7 +186,8 @@ class StandInHandler(http.server.BaseHTTPRequestHandler):
             return self.reply(302, Location=urllib.parse.unquote(query))
         if bearer and bearer[7:] not in self.server.valid:
             return self.reply(401, b"who are you?", WWW_Authenticate='Bearer realm="site"')
-        self.reply(200, {"path": self.path, "bearer": bearer})
+        content = {"path": self.path, "bearer": bearer}
+        self.reply(200, {**content, "key": "PROJ-2", "fields": {"summary": "As in the README"}})
 
 
 ISSUED = itertools.count(1)
@@ -2002,3 +2003,363 @@ def test_bearer_auth_takes_urls_that_are_no_strings(server):
 
     request = types.SimpleNamespace(url=URL(), headers={})
     assert server.config().auth()(request).headers["Authorization"]
+
+
+# The command line
+
+
+def command(*arguments, module=MODULE, environment=None, **options):
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(module), *arguments],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        **options,
+    )
+
+
+def environment(server, **changes):
+    config = {**ENVIRONMENT, "JIRA_BASE_URL": server.url}
+    return {**config, "JIRA_TOKEN_URL": f"{server.url}/oauth2/token", **changes}
+
+
+@pytest.fixture
+def in_environment(server, monkeypatch):
+    for name, value in environment(server).items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_demo_shows_each_step_of_the_protocol(capsys):
+    assert jjo.main(["demo"]) == 0
+    shown = capsys.readouterr().out
+    steps = re.split(r"^\d\. ", shown, flags=re.MULTILINE)[1:]
+    assert len(steps) == 6
+    claims = json.loads(steps[0].partition("\n")[2])
+    assert list(claims) == ["iss", "sub", "tnt", "aud", "exp", "iat"]
+    assert json.loads(base64.b64decode(steps[1].split(".")[-2] + "==", altchars="-_")) == claims
+    assert steps[2].partition("\n\n")[2].startswith("POST /oauth2/token HTTP/1.1\n")
+    assert "assertion=" in steps[2] and "&scope=READ+WRITE" in steps[2]
+    token = json.loads(steps[3].partition("\n")[2])["access_token"]
+    assert f"Authorization: Bearer {token}\n" in steps[4] and '"displayName": "Mia"' in steps[4]
+    assert "POST /oauth2/token" in steps[5] and '"displayName": "Mia"' in steps[5]
+    assert token not in steps[5]
+
+
+def test_the_demo_needs_no_settings_and_no_proxy():
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "JIRA_BASE_URL": "nonsense"}
+    done = command("demo", environment=nowhere)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        lambda claims, secret: jjo.encode_jwt(claims, b"another secret"),
+        lambda claims, secret: jjo.encode_jwt({**claims, "exp": claims["exp"] + 60}, secret),
+        lambda claims, secret: jjo.encode_jwt({**claims, "exp": claims["iat"] - 60}, secret),
+        lambda claims, secret: jjo.encode_jwt({**claims, "iat": claims["iat"] + 60}, secret),
+        lambda claims, secret: jjo.encode_jwt({**claims, "tnt": "https://other.example"}, secret),
+        lambda claims, secret: jjo.encode_jwt({**claims, "aud": "https://other.example"}, secret),
+    ],
+)
+def test_the_stand_in_of_the_demo_checks_signature_and_claims(monkeypatch, capsys, tampered):
+    def assertion(self, now=None):
+        return tampered(self.claims(now)._asdict(), self.client_secret)
+
+    monkeypatch.setattr(Config, "assertion", assertion)
+    assert jjo.main(["demo"]) == 1
+    assert "HTTP 400, invalid_grant" in capsys.readouterr().err
+
+
+def test_the_stand_in_of_the_demo_wants_the_token(monkeypatch, capsys):
+    monkeypatch.setattr(Token, "authorization", property(lambda self: "Bearer of bad news"))
+    assert jjo.main(["demo"]) == 1
+    assert "401" in capsys.readouterr().err
+
+
+def test_the_command_assertion_prints_a_signed_jwt_and_asks_nobody(in_environment, server, capsys):
+    assert jjo.main(["assertion"]) == 0
+    assert verify(capsys.readouterr().out.strip())["tnt"] == server.url
+    assert not server.posts
+
+
+def test_the_command_token_prints_an_access_token(in_environment, server, capsys):
+    assert jjo.main(["token"]) == 0
+    assert capsys.readouterr().out.strip() in server.valid
+
+
+def test_the_command_token_prints_the_whole_token_as_json(in_environment, server, capsys):
+    assert jjo.main(["token", "--json"]) == 0
+    assert Token(**json.loads(capsys.readouterr().out)).access_token in server.valid
+
+
+@pytest.mark.parametrize("url", ["/rest/x?y=1", "{}/rest/x?y=1"])
+def test_the_command_get_writes_the_body_of_a_path_or_a_url(in_environment, server, capsys, url):
+    assert jjo.main(["get", url.format(server.url)]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == "/rest/x?y=1"
+
+
+def test_the_command_get_appends_a_path_to_the_base_url(server, monkeypatch, capsys):
+    for name, value in environment(server, JIRA_BASE_URL=f"{server.url}/wiki/").items():
+        monkeypatch.setenv(name, value)
+    assert jjo.main(["get", "/rest/api/space"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == "/wiki/rest/api/space"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://other.example/", "rest", "@other.example", "/x y", "/\n", "/ä", ""]
+)
+def test_the_command_get_refuses_what_is_not_at_the_origin(in_environment, server, capsys, url):
+    with pytest.raises(SystemExit) as caught:
+        jjo.main(["get", url])
+    assert caught.value.code == 2
+    assert "not a URL at the origin of JIRA_BASE_URL" in capsys.readouterr().err
+    assert not server.posts
+
+
+def test_an_http_error_is_told_with_its_status_and_text(
+    in_environment, server, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        StandInHandler, "site", lambda handler, _: handler.reply(404, "nö".encode())
+    )
+    assert jjo.main(["get", "/nothing"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "404" in told.err and "nö" in told.err
+
+
+def test_a_body_that_breaks_off_is_told(in_environment, server, capsys, monkeypatch):
+    short = raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+    monkeypatch.setattr(StandInHandler, "site", lambda handler, _: short(handler))
+    assert jjo.main(["get", "/x"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_error_whose_body_breaks_off_is_told(in_environment, server, capsys, monkeypatch):
+    short = raw(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nab")
+    monkeypatch.setattr(StandInHandler, "site", lambda handler, _: short(handler))
+    assert jjo.main(["get", "/x"]) == 1
+    assert capsys.readouterr().err
+
+
+def test_a_refused_token_is_told_in_one_line(in_environment, server, capsys):
+    server.script.append(answer(400, {"error": "invalid_grant"}))
+    assert jjo.main(["token"]) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert "HTTP 400, invalid_grant" in told.err
+
+
+def test_an_interrupt_ends_a_command_quietly(in_environment, monkeypatch, capsys):
+    monkeypatch.setattr(Config, "assertion", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert jjo.main(["assertion"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "told"),
+    [
+        ([], {}, "COMMAND"),
+        (["nonsense"], {}, "nonsense"),
+        (["get"], {}, "url"),
+        (["token"], {"JIRA_SUBJECT": ""}, "JIRA_SUBJECT"),
+        (["assertion"], {"JIRA_CLIENT_SECRET": SECRET + "\n"}, "JIRA_CLIENT_SECRET"),
+        (["get", "/x"], {"JIRA_BASE_URL": "mycompany"}, "JIRA_BASE_URL"),
+    ],
+)
+def test_wrong_usage_and_settings_exit_with_2_and_name_what_is_wrong(
+    server, arguments, changes, told
+):
+    done = command(*arguments, environment=environment(server, **changes))
+    assert done.returncode == 2
+    assert told in done.stderr.decode() and "Traceback" not in done.stderr.decode()
+    assert SECRET not in done.stderr.decode()
+
+
+def test_help_names_the_commands_and_the_variables():
+    done = command("--help")
+    assert done.returncode == 0
+    words = ["demo", "assertion", "token", "get", "JIRA_SCOPES", "JIRA_AUTH_URL", "JIRA_TOKEN_URL"]
+    for word in [*words, *ENVIRONMENT]:
+        assert word in done.stdout.decode()
+
+
+def test_version_tells_the_version():
+    assert command("--version").stdout.decode().strip() == jjo.__version__
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is full")
+def test_a_full_disk_is_no_traceback(server):
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen(
+            [sys.executable, str(MODULE), "assertion"],
+            env={**os.environ, **environment(server)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+        told = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 1
+    assert "Traceback" not in told and "Exception" not in told
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["assertion"], ["get", "/x"]])
+def test_a_closed_pipe_is_no_traceback(server, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [sys.executable, str(MODULE), *arguments],
+        env={**os.environ, **environment(server)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert process.communicate(timeout=30)[1] == b""
+    assert process.returncode == 1
+
+
+# The module as a file, and the README
+
+
+def test_six_lines_beside_a_copy_of_the_file_get_an_authorised_answer(server, tmp_path):
+    (tmp_path / "jira_jwt_oauth.py").write_bytes(MODULE.read_bytes())
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from jira_jwt_oauth import Config, Endpoint\n"
+        f"site = {server.url!r}\n"
+        f"config = Config(base_url=site, subject='s', client_id='c', client_secret={SECRET!r},\n"
+        "    endpoint=Endpoint('https://as.example', site + '/oauth2/token'))\n"
+        "print(config.opener().open(site + '/rest').read().decode())\n"
+    )
+    done = subprocess.run([sys.executable, "-I", str(script)], stdout=subprocess.PIPE, timeout=30)
+    assert json.loads(done.stdout)["bearer"][7:] in server.valid
+
+
+def test_the_command_line_may_be_cut_off(server):
+    source = MODULE.read_text(encoding="utf-8")
+    rest, line, _ = source.partition("# All from here to the end is the command line")
+    assert line
+    module = types.ModuleType("cut")
+    sys.modules["cut"] = module
+    exec(compile(rest, "cut", "exec"), vars(module))
+    config = module.Config(**SITE)
+    assert config.assertion(1700000000) == VECTOR
+    assert config.opener() and config.auth()
+
+
+def test_importing_the_module_imports_nothing_that_only_the_command_line_needs():
+    program = "import sys, jira_jwt_oauth; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=str(MODULE.parent), stdout=subprocess.PIPE, timeout=30
+    )
+    loaded = done.stdout.decode().split()
+    assert not {"argparse", "http.server", "dataclasses"} & set(loaded)
+
+
+README = MODULE.with_name("README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+CLIENT = """
+import json, types
+from urllib.request import Request, urlopen
+
+def get(auth, url):
+    request = auth(types.SimpleNamespace(url=url, headers={}))
+    body = urlopen(Request(request.url, headers=request.headers), timeout=10).read()
+    return types.SimpleNamespace(json=lambda: json.loads(body.decode()))
+
+class Session:
+    def get(self, url, timeout):
+        return get(self.auth, url)
+
+class Client:
+    def __init__(self, auth):
+        self.auth = auth
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        pass
+    def get(self, url):
+        return get(self.auth, url)
+"""
+
+
+@pytest.fixture
+def newcomer(server, tmp_path):
+    """A folder with a copy of the file that knows the stand-in for Atlassian, and credentials."""
+
+    def aimed(text):
+        text = text.replace("https://mycompany.atlassian.net", server.url)
+        return text.replace(
+            "https://oauth-2-authorization-server.services.atlassian.com", server.url
+        )
+
+    files = {
+        "jira_jwt_oauth.py": aimed(MODULE.read_text(encoding="utf-8")),
+        "requests.py": CLIENT,
+        "httpx.py": CLIENT,
+        "installed.json": json.dumps({**INSTALLATION, "baseUrl": server.url}),
+        "company-ca.pem": CERTIFICATE,
+        "secret.txt": SECRET + "\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def run(program, text):
+        return subprocess.run(
+            [*program, aimed(text)], cwd=str(tmp_path), stdout=subprocess.PIPE, timeout=60
+        )
+
+    run.folder = tmp_path
+    return run
+
+
+@pytest.mark.parametrize("block", [text for kind, text in BLOCKS if kind == "python"])
+def test_every_python_block_of_the_readme_runs(server, newcomer, block):
+    done = newcomer([sys.executable, "-c"], block)
+    assert done.returncode == 0
+    if "from_installation" in block:
+        assert done.stdout.decode().strip() == server.url
+    else:
+        assert len(server.posts) == 1
+    for _, bearer, _ in server.calls:
+        assert bearer[7:] in server.valid
+
+
+def test_the_complete_example_of_the_readme_reads_an_issue_and_creates_one(server, newcomer):
+    (block,) = [text for kind, text in BLOCKS if "PROJ-1" in text]
+    assert newcomer([sys.executable, "-c"], block).stdout.decode().split("\n")[:2] == [
+        "As in the README",
+        "PROJ-2",
+    ]
+    (_, _, none), (path, _, body) = server.calls
+    assert (none, path) == (None, "/rest/api/3/issue")
+    assert json.loads(body)["fields"]["summary"] == "From a script"
+
+
+def test_the_token_of_the_readme_is_kept_where_only_its_owner_reads_it(server, newcomer):
+    (block,) = [text for kind, text in BLOCKS if "token.json" in text]
+    for _ in range(2):
+        assert newcomer([sys.executable, "-c"], block).returncode == 0
+    assert len(server.posts) == 1
+    assert (newcomer.folder / "token.json").stat().st_mode & 0o077 == 0
+
+
+def test_the_command_line_of_the_readme_runs(server, newcomer):
+    (block,) = [text for kind, text in BLOCKS if "JIRA_CLIENT_SECRET" in text and kind == "sh"]
+    python = f'python3() {{ {shlex.quote(sys.executable)} "$@"; }}\n'
+    done = newcomer(["sh", "-euc"], python + block)
+    assert done.returncode == 0
+    assertion, token, whole, *answers = done.stdout.decode().split("\n")
+    assert verify(assertion)["tnt"] == server.url
+    assert token in server.valid
+    assert Token(**json.loads(whole)).access_token in server.valid
+    assert len(server.calls) == 2
+
+
+def test_the_commands_of_the_readme_are_near_its_top():
+    demo, tests = [text for kind, text in BLOCKS if kind == "sh"][:2]
+    assert demo == "python3 jira_jwt_oauth.py demo\n"
+    assert tests.count("\n") == 1 and "-m pytest" in tests
