@@ -28,7 +28,7 @@ import threading
 import time
 from email.utils import mktime_tz, parsedate_tz
 from http.client import HTTPException, IncompleteRead, responses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import BaseHandler, HTTPRedirectHandler, OpenerDirector, Request, build_opener
@@ -114,15 +114,15 @@ def _base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def _check_str(name: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str, not {type(text).__name__}")
+def _check_type(name: str, value: object, expected: type) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} must be {expected.__name__}, not {type(value).__name__}")
 
 
 def _utf8(name: str, text: str | bytes) -> bytes:
     if isinstance(text, bytes):
         return text
-    _check_str(name, text)
+    _check_type(name, text, str)
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -162,7 +162,7 @@ _URL = re.compile(
 
 
 def _parse_url(name: str, url: str) -> re.Match[str]:
-    _check_str(name, url)
+    _check_type(name, url, str)
     match = _URL.fullmatch(url)
     if not match or not 0 < int(match[3] or 443) < 65536:
         rule = "https://HOST[:PORT][/PATH] in visible ASCII, with no user info, query or fragment"
@@ -176,7 +176,7 @@ def _parse_url(name: str, url: str) -> re.Match[str]:
 
 
 def _check_identifier(name: str, text: str) -> str:
-    _check_str(name, text)
+    _check_type(name, text, str)
     if not text or " " in text or not text.isprintable():
         raise ValueError(f"{name} must be printable, not empty, with no space; it is {text!r}")
     return text
@@ -219,9 +219,8 @@ class Config:
         if self.scopes == "" or not str(self.scopes).isprintable():
             raise ValueError(f"scopes must be printable and not empty (None for all): {scopes!r}")
         self.endpoint = endpoint
-        if not isinstance(endpoint, Endpoint):
-            raise TypeError(f"endpoint must be an Endpoint, not {type(endpoint).__name__}")
-        _check_str("auth_url", endpoint.auth_url)
+        _check_type("endpoint", endpoint, Endpoint)
+        _check_type("auth_url", endpoint.auth_url, str)
         if not _utf8("auth_url", endpoint.auth_url):
             raise ValueError("auth_url must not be empty")
         _parse_url("token_url", endpoint.token_url)
@@ -346,7 +345,7 @@ def _json_object(text: str | bytes) -> dict[str, Any]:
         value = json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _parse_token(answer: Mapping[str, Any], sent_at: float) -> Token:
@@ -374,7 +373,8 @@ def _quote(text: str) -> str:
 def _server_time(headers: Any) -> float | None:
     """Return an answer's Date (RFC 9110, section 6.6.1) in seconds since the epoch."""
     try:
-        return mktime_tz(parsedate_tz(headers["Date"]))
+        date = parsedate_tz(headers["Date"])
+        return mktime_tz(date) if date else None
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
 
@@ -410,8 +410,8 @@ class TokenSource:
         timeout: float = 30.0,
         leeway: float = 10.0,
     ) -> None:
-        if not isinstance(token, (Token, type(None))):
-            raise TypeError(f"token must be a Token or None, not {type(token).__name__}")
+        if token is not None:
+            _check_type("token", token, Token)
         if not (0 < timeout <= threading.TIMEOUT_MAX and leeway >= 0):
             raise ValueError(f"timeout must be above 0, leeway not below: {timeout!r}, {leeway!r}")
         self.config = config
@@ -543,7 +543,8 @@ class TokenSource:
 
 def _copy_request(req: Request) -> Request:
     """Return a copy with headers of its own, as if no proxy had been set on it yet."""
-    dup = copy.copy(req)
+    dup = object.__new__(type(req))  # what copy.copy does, at a fraction of the cost
+    vars(dup).update(vars(req))
     dup.full_url = req.full_url  # parsed anew
     dup.headers, dup.unredirected_hdrs = dict(req.headers), dict(req.unredirected_hdrs)
     vars(dup)["_tunnel_host"] = None
