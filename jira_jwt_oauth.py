@@ -260,31 +260,24 @@ class Config:
     def from_installation(cls, payload: Any, *, subject: str, **options: Any) -> Config:
         """Take what Atlassian posts to the app's "installed" hook: its JSON, parsed or as it came.
 
-        payload: a mapping, str or bytes; the options are `scopes` and `endpoint`. Raises
+        payload: dict, str or bytes; the options are `scopes` and `endpoint`. Raises
         ValueError for what it lacks, and as `Config` does.
         """
         if isinstance(payload, (str, bytes)):
             payload = _json_object(payload)
-        if not hasattr(payload, "get"):
-            raise TypeError("payload must be a mapping or its JSON")
-        keys = {
-            "base_url": "baseUrl",
-            "client_secret": "sharedSecret",
-            "client_id": "oauthClientId",
-        }
-        for key in keys.values():
+        _check_type("payload", payload, dict)
+        for key in ("baseUrl", "sharedSecret", "oauthClientId"):
             if not payload.get(key):
                 hint = "; the app needs the ACT_AS_USER scope" if key == "oauthClientId" else ""
                 raise ValueError(f"payload must have {key}{hint}")
-        found = {name: payload[key] for name, key in keys.items()}
-        return cls(**found, subject=subject, **options)
+        options.update(base_url=payload["baseUrl"], client_id=payload["oauthClientId"])
+        return cls(subject=subject, client_secret=payload["sharedSecret"], **options)
 
     def claims(self, now: float | None = None) -> ClaimSet:
         """Return the claim set of an assertion made `now`, in seconds since the epoch."""
         iss = f"{_URN}clientid:{self.client_id}"
-        sub = (
-            self.subject if self.subject.startswith(_URN) else f"{_URN}useraccountid:{self.subject}"
-        )
+        whole = self.subject.startswith(_URN)
+        sub = self.subject if whole else f"{_URN}useraccountid:{self.subject}"
         iat = int(time.time() if now is None else now)
         exp = iat + 59  # the server takes at most 60
         return ClaimSet(iss, sub, self.base_url, self.endpoint.auth_url, exp, iat)
@@ -303,9 +296,8 @@ class Config:
         The arguments are those of `TokenSource`; the handlers serve the opener's calls too, which
         raise TokenError when no token can be had.
         """
-        return build_opener(
-            *handlers, HTTPBearerAuthHandler(self.token_source(*handlers, **options))
-        )
+        source = self.token_source(*handlers, **options)
+        return build_opener(*handlers, HTTPBearerAuthHandler(source))
 
     def auth(self, *handlers: Handler, **options: Any) -> BearerAuth:
         """Return a `BearerAuth` for requests or httpx; the arguments are those of `TokenSource`."""
@@ -515,7 +507,8 @@ class TokenSource:
     def _error(self, cause: Exception, answer: Any = None, body: bytes = b"") -> TokenError:
         """Say in one line, and in fields, why there is no token."""
         if isinstance(cause, HTTPException):
-            cause.args = (_quote(str(cause)),)  # a status line may echo the whole request
+            # A status line may echo the whole request, and what it could not be read as shows it.
+            cause.args, cause.__context__ = (_quote(str(cause)),), None
         said = _json_object(body)
         words = [said.get(name) for name in ("error", "error_description")]
         code, description = (word if isinstance(word, str) else None for word in words)
