@@ -49,6 +49,7 @@ _TRANSIENT = {408, 429, 500, 502, 503, 504, "temporarily_unavailable", "server_e
 _CLOCK_TOLERANCE = 5  # seconds that a server's Date may be off without being believed
 _RENEWAL_INTERVAL = 60  # seconds between two renewals for a 401: some resources refuse everybody
 _MAX_ANSWER = 65536  # bytes
+_MAX_QUOTE = 200  # characters: an assertion that is echoed loses its signature
 
 
 class Endpoint(NamedTuple):
@@ -357,11 +358,6 @@ def _parse_token(answer: Mapping[str, Any], sent_at: float) -> Token:
     return Token(access_token, sent_at + float(expires_in) if float(expires_in) else None)
 
 
-def _quote(text: str) -> str:
-    """Return the start of what somebody else wrote: an echoed assertion loses its signature."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])
-
-
 def _server_time(headers: Any) -> float | None:
     """Return an answer's Date (RFC 9110, section 6.6.1) in seconds since the epoch."""
     try:
@@ -493,9 +489,8 @@ class TokenSource:
         request = Request(self.config.endpoint.token_url, urlencode(form).encode())
         request.add_header("Accept", "application/json")
         request.add_header("Content-Type", "application/x-www-form-urlencoded")
-        request.add_header(
-            "User-Agent", f"jira-jwt-oauth/{__version__}"
-        )  # urllib's is often barred
+        # Firewalls turn Python-urllib away.
+        request.add_header("User-Agent", f"jira-jwt-oauth/{__version__}")
         try:
             answer = self._opener.open(request, timeout=max(deadline - time.monotonic(), 0.001))
         except HTTPError as refusal:
@@ -508,7 +503,7 @@ class TokenSource:
         """Say in one line, and in fields, why there is no token."""
         if isinstance(cause, HTTPException):
             # A status line may echo the whole request, and what it could not be read as shows it.
-            cause.args, cause.__context__ = (_quote(str(cause)),), None
+            cause.args, cause.__context__ = (str(cause)[:_MAX_QUOTE],), None
         said = _json_object(body)
         words = [said.get(name) for name in ("error", "error_description")]
         code, description = (word if isinstance(word, str) else None for word in words)
@@ -521,8 +516,9 @@ class TokenSource:
         if answer is not None and answer.code in (400, 401) and abs(offset) > _CLOCK_TOLERANCE:
             side = "behind" if offset > 0 else "ahead of"
             told.append(f"this machine's clock is {abs(offset):.0f} s {side} the server's")
-        url = self.config.endpoint.token_url
-        error = TokenError(f"no access token from {url}: {', '.join(map(_quote, told))}")
+        line = ", ".join(text[:_MAX_QUOTE] for text in told)
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        error = TokenError(f"no access token from {self.config.endpoint.token_url}: {line}")
         error.__cause__ = cause
         error.error, error.error_description = code, description
         if answer is not None:
@@ -649,10 +645,6 @@ def _demo() -> None:
             known = self.headers["Authorization"] in bearers
             self._reply(200 if known else 401, {"displayName": "Mia" if known else None})
 
-    def call(token: Token) -> None:
-        with config.opener(direct, token=token).open(f"{site}/rest/api/3/myself") as answer:
-            print(*heard, f"{answer.read().decode()}\n", sep="\n")
-
     with TCPServer(("127.0.0.1", 0), StandIn) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         site = f"http://127.0.0.1:{server.server_address[1]}"
@@ -666,13 +658,15 @@ def _demo() -> None:
         print(f"2. Signed with the shared secret it is an assertion:\n\n{config.assertion()}\n")
         print("3. The token request, as the token endpoint gets it and verifies it:\n")
         token = config.token_source(direct).token()
-        print(f"{heard.pop()}\n")
-        print(f"4. The access token in the answer:\n\n{json.dumps(token._asdict(), indent=2)}\n")
-        print("5. An API call that bears it, as the site gets it, and the site's answer:\n")
-        call(token)
-        heard.clear()
-        print("6. Once the token has expired, the next call gets another first:\n")
-        call(token._replace(expires_at=time.time()))
+        print(f"{heard.pop()}\n\n4. The access token in the answer:\n")
+        print(f"{json.dumps(token._asdict(), indent=2)}\n")
+        for step, held in (
+            ("5. An API call that bears it, as the site gets it, and the site's answer", token),
+            ("6. Once it has expired, a call gets another first", token._replace(expires_at=0.0)),
+        ):
+            with config.opener(direct, token=held).open(f"{site}/rest/api/3/myself") as answer:
+                print(f"{step}:\n", *heard, f"{answer.read().decode()}\n", sep="\n")
+            heard.clear()
         server.shutdown()
 
 
@@ -730,9 +724,8 @@ def main(argv: list[str] | None = None) -> int:
         print(end="", flush=True)
     except OSError:
         status = 1
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), 1
-        )  # or the interpreter's last flush fails as well
+        # Or else the interpreter's last flush fails as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return status
 
 

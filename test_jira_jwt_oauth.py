@@ -2008,11 +2008,14 @@ def test_bearer_auth_takes_urls_that_are_no_strings(server):
 # The command line
 
 
+QUIET = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "ignore"}
+
+
 def command(*arguments, module=MODULE, environment=None, **options):
     """Run the command line in a process of its own."""
     return subprocess.run(
         [sys.executable, str(module), *arguments],
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **(environment or {})},
+        env={**QUIET, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         timeout=30,
@@ -2196,7 +2199,7 @@ def test_a_full_disk_is_no_traceback(server):
     with open("/dev/full", "w") as full:
         process = subprocess.Popen(
             [sys.executable, str(MODULE), "assertion"],
-            env={**os.environ, **environment(server)},
+            env={**QUIET, **environment(server)},
             stdout=full,
             stderr=subprocess.PIPE,
         )
@@ -2211,7 +2214,7 @@ def test_a_closed_pipe_is_no_traceback(server, arguments):
     os.close(reader)
     process = subprocess.Popen(
         [sys.executable, str(MODULE), *arguments],
-        env={**os.environ, **environment(server)},
+        env={**QUIET, **environment(server)},
         stdout=writer,
         stderr=subprocess.PIPE,
     )
