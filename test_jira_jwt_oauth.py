@@ -2008,14 +2008,15 @@ def test_bearer_auth_takes_urls_that_are_no_strings(server):
 # The command line
 
 
-QUIET = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "ignore"}
+def quiet(more):
+    return {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "ignore", **more}
 
 
 def command(*arguments, module=MODULE, environment=None, **options):
     """Run the command line in a process of its own."""
     return subprocess.run(
         [sys.executable, str(module), *arguments],
-        env={**QUIET, **(environment or {})},
+        env=quiet(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         timeout=30,
@@ -2199,7 +2200,7 @@ def test_a_full_disk_is_no_traceback(server):
     with open("/dev/full", "w") as full:
         process = subprocess.Popen(
             [sys.executable, str(MODULE), "assertion"],
-            env={**QUIET, **environment(server)},
+            env=quiet(environment(server)),
             stdout=full,
             stderr=subprocess.PIPE,
         )
@@ -2214,7 +2215,7 @@ def test_a_closed_pipe_is_no_traceback(server, arguments):
     os.close(reader)
     process = subprocess.Popen(
         [sys.executable, str(MODULE), *arguments],
-        env={**QUIET, **environment(server)},
+        env=quiet(environment(server)),
         stdout=writer,
         stderr=subprocess.PIPE,
     )
