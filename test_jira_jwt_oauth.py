@@ -2316,7 +2316,11 @@ def newcomer(server, tmp_path):
 
     def run(program, text):
         return subprocess.run(
-            [*program, aimed(text)], cwd=str(tmp_path), stdout=subprocess.PIPE, timeout=60
+            [*program, aimed(text)],
+            cwd=str(tmp_path),
+            env={"PATH": os.environ["PATH"]},  # nobody else's settings
+            stdout=subprocess.PIPE,
+            timeout=60,
         )
 
     run.folder = tmp_path
