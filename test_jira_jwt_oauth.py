@@ -505,7 +505,7 @@ def test_a_secret_that_cannot_be_encoded_is_not_in_the_traceback():
         (["read", "write"], "READ WRITE"),
         (["write", "READ"], "WRITE READ"),
         (("read+write", " act_as_user\n"), "READ WRITE ACT_AS_USER"),
-        ((name for name in ["a", "b"]), "A B"),
+        (dict.fromkeys(["a", "b"]), "A B"),
         ("a  b\t+c", "A B C"),
         ([], ""),
     ],
