@@ -1839,8 +1839,17 @@ def test_a_request_that_another_opener_sent_through_a_proxy_stays_encrypted(tls_
     request = Request("https://site.example/rest")
     urllib.request.build_opener(*through(proxy, tls)).open(request, timeout=10).close()
     opener = tls_server.config(base_url="https://site.example").opener(*through(proxy, tls))
-    assert opened(opener, request)["bearer"]
+    assert opened(opener, request)["path"] == "/rest"
     assert proxy.clear == []
+
+
+def test_a_request_that_went_through_a_proxy_before_goes_straight_without_one(server):
+    request = Request(f"{server.url}/rest")
+    proxy = Proxy()
+    via_proxy = urllib.request.build_opener(ProxyHandler({"http": proxy.url}))
+    via_proxy.open(request, timeout=10).close()
+    proxy.close()
+    assert opened(server.config().opener(), request)["path"] == "/rest"
 
 
 def test_a_replay_through_a_proxy_stays_encrypted(tls_server, proxy, tls):
@@ -2032,19 +2041,7 @@ def test_bearer_auth_takes_urls_that_are_no_strings(server):
 
 
 def quiet(more):
-    return {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "ignore", **more}
-
-
-def command(*arguments, module=MODULE, environment=None, **options):
-    """Run the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(module), *arguments],
-        env=quiet(environment or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        timeout=30,
-        **options,
-    )
+    return {**os.environ, "PYTHONWARNINGS": "ignore", **more}
 
 
 def environment(server, **changes):
@@ -2151,10 +2148,11 @@ def test_the_demo_shows_each_step_of_the_protocol(capsys):
     assert shown == DEMO
 
 
-def test_the_demo_needs_no_settings_and_no_proxy():
-    nowhere = {"http_proxy": "http://127.0.0.1:9", "JIRA_BASE_URL": "nonsense"}
-    done = command("demo", environment=nowhere)
-    assert (done.returncode, done.stderr) == (0, b"")
+def test_the_demo_needs_no_settings_and_no_proxy(monkeypatch, capsys):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("JIRA_BASE_URL", "nonsense")
+    assert jjo.main(["demo"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -2219,7 +2217,7 @@ def test_the_command_get_refuses_what_is_not_at_the_origin(in_environment, serve
     with pytest.raises(SystemExit) as caught:
         jjo.main(["get", url])
     assert caught.value.code == 2
-    assert "not a URL at the origin of JIRA_BASE_URL" in capsys.readouterr().err
+    assert "' is not a URL at the origin of JIRA_BASE_URL\n" in capsys.readouterr().err
     assert not server.posts
 
 
@@ -2266,7 +2264,7 @@ def test_an_interrupt_ends_a_command_quietly(in_environment, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("arguments", "changes", "told"),
     [
-        ([], {}, "COMMAND"),
+        ([], {}, "the following arguments are required: COMMAND"),
         (["nonsense"], {}, "nonsense"),
         (["get"], {}, "url"),
         (["token"], {"JIRA_SUBJECT": ""}, "JIRA_SUBJECT"),
@@ -2275,24 +2273,45 @@ def test_an_interrupt_ends_a_command_quietly(in_environment, monkeypatch, capsys
     ],
 )
 def test_wrong_usage_and_settings_exit_with_2_and_name_what_is_wrong(
-    server, arguments, changes, told
+    in_environment, monkeypatch, capsys, arguments, changes, told
 ):
-    done = command(*arguments, environment=environment(server, **changes))
-    assert done.returncode == 2
-    assert told in done.stderr.decode() and "Traceback" not in done.stderr.decode()
-    assert SECRET not in done.stderr.decode()
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as caught:
+        jjo.main(arguments)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert told in error and SECRET not in error
 
 
-def test_help_names_the_commands_and_the_variables():
-    done = command("--help")
-    assert done.returncode == 0
-    words = ["demo", "assertion", "token", "get", "JIRA_SCOPES", "JIRA_AUTH_URL", "JIRA_TOKEN_URL"]
-    for word in [*words, *ENVIRONMENT]:
-        assert word in done.stdout.decode()
+HELP = [
+    "COMMAND demo show the whole flow, without settings or a network "
+    "assertion print a signed JWT, without a network token print an access token "
+    "get GET a URL with the token and write out the body",
+    "Settings come from the environment: JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID and "
+    "JIRA_CLIENT_SECRET; optional are JIRA_SCOPES, JIRA_AUTH_URL and JIRA_TOKEN_URL.",
+    "usage: ",
+    "--version",
+]
 
 
-def test_version_tells_the_version():
-    assert command("--version").stdout.decode().strip() == jjo.__version__
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--help"], HELP),
+        (["token", "--help"], ["--json print the whole token"]),
+        (["get", "--help"], ["url at the site; one that starts with / goes after the base URL"]),
+        (["--version"], [jjo.__version__]),
+    ],
+)
+def test_help_names_the_commands_and_the_variables(monkeypatch, capsys, arguments, told):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as caught:
+        jjo.main(arguments)
+    assert caught.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in told:
+        assert words in shown
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is full")
