@@ -1,8 +1,7 @@
 """OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant, on the standard library alone.
 
 An Atlassian Connect app is given a client ID and a shared secret when it is installed. This module
-turns them into API calls made as a user: it signs a claim set with HMAC-SHA256, trades it for an
-access token, keeps that token fresh and adds it to the requests of a `urllib` opener:
+turns them into API calls that are made as a user:
 
     config = Config(base_url="https://mycompany.atlassian.net", subject="557058:12345678-...",
                     client_id="...", client_secret="...")
@@ -26,6 +25,7 @@ import random
 import re
 import threading
 import time
+from contextlib import suppress
 from email.utils import mktime_tz, parsedate_tz
 from http.client import HTTPException, IncompleteRead, responses
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -176,13 +176,6 @@ def _parse_url(name: str, url: str) -> re.Match[str]:
     raise ValueError(f"{name} must be {rule}; it is {shown!r}")
 
 
-def _check_identifier(name: str, text: str) -> str:
-    _check_type(name, text, str)
-    if not text or " " in text or not text.isprintable():
-        raise ValueError(f"{name} must be printable, not empty, with no space; it is {text!r}")
-    return text
-
-
 class Config:
     """Who asks for tokens, as whom, and where: checked when it is made, and never changed.
 
@@ -209,10 +202,14 @@ class Config:
     ) -> None:
         url = _parse_url("base_url", base_url)
         self.base_url = base_url.rstrip("/")
-        self.subject = _check_identifier("subject", subject)
+        for name, text in (("subject", subject), ("client_id", client_id)):
+            _check_type(name, text, str)
+            if not text or " " in text or not text.isprintable():
+                rule = "printable, not empty, with no space"
+                raise ValueError(f"{name} must be {rule}; it is {text!r}")
         if "@" in subject and not subject.startswith(_URN):
             raise ValueError(f"subject must be an account ID, no e-mail address; it is {subject!r}")
-        self.client_id = _check_identifier("client_id", client_id)
+        self.subject, self.client_id = subject, client_id
         self.client_secret = client_secret
         if not _utf8("client_secret", client_secret) or client_secret != client_secret.strip():
             raise ValueError("client_secret must not be empty or have white space at an end")
@@ -292,10 +289,9 @@ class Config:
         return TokenSource(self, *handlers, **options)
 
     def opener(self, *handlers: Handler, **options: Any) -> OpenerDirector:
-        """Return a urllib opener that adds the token to what goes to the origin of `base_url`.
+        """Return an opener that adds the token to what goes to the origin of `base_url`.
 
-        The arguments are those of `TokenSource`; the handlers serve the opener's calls too, which
-        raise TokenError when no token can be had.
+        The arguments are those of `TokenSource`; its calls use the handlers and raise TokenError.
         """
         source = self.token_source(*handlers, **options)
         return build_opener(*handlers, HTTPBearerAuthHandler(source))
@@ -319,16 +315,14 @@ class _NoRedirectHandler(HTTPRedirectHandler):
 def _read(answer: Any, deadline: float) -> bytes:
     """Read as much of a body as is looked at, until `deadline` on the monotonic clock."""
     body = bytearray()
-    while len(body) < _MAX_ANSWER:
+    # One read from the socket at most, so that the deadline is seen while a body drips.
+    while len(body) < _MAX_ANSWER and (chunk := answer.read1(_MAX_ANSWER - len(body))):
+        body += chunk
         if time.monotonic() > deadline:
             raise TimeoutError("the answer did not end in time")
-        # One read from the socket at most, so that the deadline is seen while a body drips.
-        chunk = answer.read1(_MAX_ANSWER - len(body))
-        if not chunk and getattr(answer, "length", None):  # up to Python 3.11, read1 keeps silent
-            raise ConnectionError(f"the answer ended {answer.length} bytes early")
-        if not chunk:
-            break
-        body += chunk
+    # Up to Python 3.11, read1 keeps silent about what is missing.
+    if len(body) < _MAX_ANSWER and getattr(answer, "length", None):
+        raise ConnectionError(f"the answer ended {answer.length} bytes early")
     return bytes(body)
 
 
@@ -356,15 +350,6 @@ def _parse_token(answer: Mapping[str, Any], sent_at: float) -> Token:
     if not number or float(expires_in) == float("inf"):
         raise ValueError("an expires_in that is no number of seconds")
     return Token(access_token, sent_at + float(expires_in) if float(expires_in) else None)
-
-
-def _server_time(headers: Any) -> float | None:
-    """Return an answer's Date (RFC 9110, section 6.6.1) in seconds since the epoch."""
-    try:
-        date = parsedate_tz(headers["Date"])
-        return mktime_tz(date) if date else None
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
 
 
 def _is_transient(error: TokenError) -> bool:
@@ -467,19 +452,20 @@ class TokenSource:
         """Ask the token endpoint once, and see from a refusal how far off the clock is."""
         sent_at = time.time()
         signed_at = sent_at + self._clock_offset
+        answer, body = None, b""
         try:
             answer, body = self._post(self.config.assertion(signed_at), deadline)
+            if isinstance(answer, HTTPError):
+                raise answer
+            return _parse_token(_json_object(body), sent_at)
         except Exception as error:  # whatever http.client, a codec or a handler may think of
-            return self._error(error)
-        if not isinstance(answer, HTTPError):
-            try:
-                return _parse_token(_json_object(body), sent_at)
-            except ValueError as error:
-                return self._error(error, answer, body)
-        server_time = _server_time(answer.headers) if answer.code in (400, 401) else None
-        if server_time is not None and abs(server_time - signed_at) > _CLOCK_TOLERANCE:
-            self._clock_offset = server_time - sent_at
-        return self._error(answer, answer, body)
+            if isinstance(error, HTTPError) and error.code in (400, 401):
+                # RFC 9110, section 6.6.1; no Date or a wrong one corrects nothing.
+                with suppress(TypeError, ValueError, IndexError, OverflowError):
+                    server_time = mktime_tz(cast("Any", parsedate_tz(error.headers["Date"])))
+                    if abs(server_time - signed_at) > _CLOCK_TOLERANCE:
+                        self._clock_offset = server_time - sent_at
+            return self._error(error, answer, body)
 
     def _post(self, assertion: str, deadline: float) -> tuple[Any, bytes]:
         """Return the answer, an HTTPError if it is no 2xx, and its body."""
@@ -499,7 +485,7 @@ class TokenSource:
         with answer:
             return answer, _read(answer, deadline)
 
-    def _error(self, cause: Exception, answer: Any = None, body: bytes = b"") -> TokenError:
+    def _error(self, cause: Exception, answer: Any, body: bytes) -> TokenError:
         """Say in one line, and in fields, why there is no token."""
         if isinstance(cause, HTTPException):
             # A status line may echo the whole request, and what it could not be read as shows it.
@@ -507,16 +493,16 @@ class TokenSource:
         said = _json_object(body)
         words = [said.get(name) for name in ("error", "error_description")]
         code, description = (word if isinstance(word, str) else None for word in words)
-        reason = cause.reason if isinstance(cause, URLError) else cause
-        told = [] if answer is None else [f"HTTP {answer.code}"]
-        if not isinstance(cause, HTTPError):
-            told.append(repr(reason) if answer is None else str(cause))
-        told += filter(None, (code, description))
+        unusable = "" if isinstance(cause, HTTPError) else str(cause)
+        if answer is None:
+            told = [repr(cause.reason if isinstance(cause, URLError) else cause)]
+        else:
+            told = [f"HTTP {answer.code}", unusable, code, description]
         offset = self._clock_offset
         if answer is not None and answer.code in (400, 401) and abs(offset) > _CLOCK_TOLERANCE:
             side = "behind" if offset > 0 else "ahead of"
             told.append(f"this machine's clock is {abs(offset):.0f} s {side} the server's")
-        line = ", ".join(text[:_MAX_QUOTE] for text in told)
+        line = ", ".join(text[:_MAX_QUOTE] for text in told if text)
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
         error = TokenError(f"no access token from {self.config.endpoint.token_url}: {line}")
         error.__cause__ = cause
@@ -524,7 +510,8 @@ class TokenSource:
         if answer is not None:
             error.status = answer.code
             retry_after = answer.headers.get("Retry-After", "")
-            error.retry_after = float(retry_after) if re.fullmatch("[0-9]+", retry_after) else None
+            if re.fullmatch("[0-9]+", retry_after):
+                error.retry_after = float(retry_after)
         if isinstance(cause, HTTPError):
             error.body = body
         return error
@@ -622,28 +609,26 @@ def _demo() -> None:
     heard: list[str] = []
 
     class StandIn(BaseHTTPRequestHandler):
-        def _reply(self, status: int, content: dict[str, Any], body: str = "") -> None:
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
             heard.append(f"{self.requestline}\n{self.headers}{body}")
+            status, content = 401, {"error": "invalid_grant"}
+            if self.headers["Authorization"] in bearers:
+                status, content = 200, {"displayName": "Mia"}
+            elif body:
+                signed, _, signature = parse_qs(body)["assertion"][0].rpartition(".")
+                claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
+                digest = hmac.digest(secret.encode(), signed.encode(), "sha256")
+                genuine = _base64url(digest).decode() == signature
+                current = claims["iat"] - 5 < time.time() < claims["exp"] <= claims["iat"] + 60
+                if genuine and current and (claims["tnt"], claims["aud"]) == (site, audience):
+                    status, content = 200, {"access_token": os.urandom(16).hex(), "expires_in": 900}
+                    bearers.append(f"Bearer {content['access_token']}")
             self.send_response_only(status)
             self.end_headers()
             self.wfile.write(json.dumps(content).encode())
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            signed, _, signature = parse_qs(body)["assertion"][0].rpartition(".")
-            claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
-            digest = hmac.digest(secret.encode(), signed.encode(), "sha256")
-            genuine = base64.urlsafe_b64encode(digest).decode().rstrip("=") == signature
-            current = claims["iat"] - 5 < time.time() < claims["exp"] <= claims["iat"] + 60
-            if genuine and current and (claims["tnt"], claims["aud"]) == (site, audience):
-                bearers.append(f"Bearer {os.urandom(16).hex()}")
-                self._reply(200, {"access_token": bearers[-1][7:], "expires_in": 900}, body)
-            else:
-                self._reply(400, {"error": "invalid_grant"}, body)
-
-        def do_GET(self) -> None:
-            known = self.headers["Authorization"] in bearers
-            self._reply(200 if known else 401, {"displayName": "Mia" if known else None})
+        do_POST = do_GET
 
     with TCPServer(("127.0.0.1", 0), StandIn) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
