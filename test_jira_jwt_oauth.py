@@ -2172,7 +2172,7 @@ def test_the_stand_in_of_the_demo_checks_signature_and_claims(monkeypatch, capsy
 
     monkeypatch.setattr(Config, "assertion", assertion)
     assert jjo.main(["demo"]) == 1
-    assert "HTTP 400, invalid_grant" in capsys.readouterr().err
+    assert "HTTP 401, invalid_grant" in capsys.readouterr().err
 
 
 def test_the_stand_in_of_the_demo_wants_the_token(monkeypatch, capsys):
