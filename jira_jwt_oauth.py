@@ -463,7 +463,7 @@ class HTTPBearerAuthHandler(BaseHandler):
         if req.has_header("Authorization"):
             return _copy_request(req)
         token = self.source.token()
-        dup = _copy_request(req, bearer=(self, req, token))
+        dup = _copy_request(req, authorized_by=self, original=req, token=token)
         dup.add_unredirected_header("Authorization", token.authorization)
         return dup
 
@@ -471,9 +471,9 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         """Send `req` again with another token; return None, with `fp` unread, to leave it."""
-        handler, original, token = cast("Any", getattr(req, "bearer", (None, None, None)))
-        if handler is not self or hasattr(original, "replay"):
+        if getattr(req, "authorized_by", None) is not self or hasattr(req.original, "is_replay"):
             return None
+        original, token = req.original, req.token
         if not isinstance(original.data, (bytes, type(None))):
             self.source.invalidate(token)
             return None
@@ -484,7 +484,7 @@ class HTTPBearerAuthHandler(BaseHandler):
                 self._next_renewal = time.monotonic() + 60  # some resources refuse everybody
                 self.source._held = None
         fp.close()
-        return self.parent.open(_copy_request(original, replay=True), timeout=req.timeout)
+        return self.parent.open(_copy_request(original, is_replay=True), timeout=req.timeout)
 
 
 class BearerAuth:

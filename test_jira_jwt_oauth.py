@@ -911,7 +911,6 @@ def test_only_the_token_that_is_held_can_be_dropped(server):
         ),
         ({"token": Token("hush€")}, ValueError, "token must have an access_token of visible"),
         ({"token": Token("")}, ValueError, "token must have an access_token of visible"),
-        ({"token": Token(None)}, TypeError, "expected string"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, error, message):
@@ -1398,6 +1397,24 @@ def test_a_redirect_handler_that_wants_to_be_first_is_not_asked_either(server):
     assert not server.calls
 
 
+def test_an_error_processor_of_the_callers_follows_no_redirect_either(server):
+    class ThirdWay(urllib.request.HTTPErrorProcessor):
+        handler_order = 1
+
+    server.script.append(answer(307, Location="/rest"))
+    assert refused(server.config().token_source(ThirdWay())).status == 307
+    assert not server.calls
+
+
+def test_a_refused_assertion_is_not_answered_with_a_password(server):
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    passwords.add_password(None, server.url, "me", "hush")
+    server.script.append(answer(401, WWW_Authenticate='Basic realm="x"'))
+    basic = urllib.request.HTTPBasicAuthHandler(passwords)
+    assert refused(server.config().token_source(basic)).status == 401
+    assert [post.headers["Authorization"] for post in server.posts] == [None]
+
+
 @pytest.mark.parametrize("status", [302, 400, 503])
 def test_a_refusal_is_one_also_when_a_handler_lets_it_pass(server, clock, status):
     class Silent(urllib.request.HTTPErrorProcessor):
@@ -1427,7 +1444,8 @@ def test_a_proxy_that_refuses_the_tunnel_is_asked_once(tls_server, clock):
 
 
 @pytest.mark.parametrize(
-    "thrown", [LookupError("broken"), urllib.error.HTTPError("https://a", 400, "no", None, None)]
+    "thrown",
+    [LookupError("broken"), urllib.error.HTTPError("https://a", 400, "no", None, io.BytesIO())],
 )
 def test_an_exception_of_a_handler_is_a_token_error_too(server, thrown):
     class Broken(urllib.request.BaseHandler):
@@ -1914,6 +1932,16 @@ def test_a_request_that_went_through_a_proxy_before_goes_straight_without_one(se
     assert opened(server.config().opener(), request)["path"] == "/rest"
 
 
+def test_a_request_with_a_header_of_its_own_stays_encrypted_too(tls_server, proxy, tls):
+    config = tls_server.config(base_url="https://site.example")
+    tls_server.valid.add("own")
+    opener = config.opener(*through(proxy, tls))
+    request = Request("https://site.example/rest", headers={"Authorization": "Bearer own"})
+    for _ in range(3):
+        assert opened(opener, request)["bearer"] == "Bearer own"
+    assert proxy.clear == []
+
+
 def test_a_replay_through_a_proxy_stays_encrypted(tls_server, proxy, tls):
     config = tls_server.config(base_url="https://site.example")
     opener = config.opener(*through(proxy, tls), token=Token("revoked"))
@@ -2294,6 +2322,12 @@ def test_the_command_assertion_prints_a_signed_jwt_and_asks_nobody(in_environmen
     assert not server.posts
 
 
+def test_a_command_leaves_standard_output_open(in_environment, capfd):
+    assert status_of("assertion") == status_of("assertion") == 0
+    first, second = capfd.readouterr().out.split()
+    assert verify(first) and verify(second)
+
+
 def test_the_command_token_prints_an_access_token(in_environment, server, capfd):
     assert status_of("token") == 0
     assert capfd.readouterr().out.strip() in server.valid
@@ -2326,14 +2360,15 @@ def test_the_command_get_refuses_what_is_not_at_the_origin(in_environment, serve
     assert not server.posts
 
 
-def test_an_http_error_is_told_with_its_status_and_text(in_environment, server, capfd, monkeypatch):
-    monkeypatch.setattr(
-        StandInHandler, "site", lambda handler, _: handler.reply(404, "nö".encode())
-    )
+@pytest.mark.parametrize(("text", "told"), [("nö".encode(), "nö"), (b"n\xf6", "n\ufffd")])
+def test_an_http_error_is_told_with_its_status_and_text(
+    in_environment, server, capfd, monkeypatch, text, told
+):
+    monkeypatch.setattr(StandInHandler, "site", lambda handler, _: handler.reply(404, text))
     assert status_of("get", "/nothing") == 1
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert "404" in told.err and "nö" in told.err
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert "404" in error and told in error
 
 
 def test_a_body_that_breaks_off_is_told(in_environment, server, capfd, monkeypatch):
@@ -2341,6 +2376,13 @@ def test_a_body_that_breaks_off_is_told(in_environment, server, capfd, monkeypat
     monkeypatch.setattr(StandInHandler, "site", lambda handler, _: short(handler))
     assert status_of("get", "/x") == 1
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_body_that_is_shorter_than_announced_is_told(in_environment, server, capfd, monkeypatch):
+    short = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+    monkeypatch.setattr(StandInHandler, "site", lambda handler, _: short(handler))
+    assert status_of("get", "/x") == 1
+    assert "2 bytes read, 7 more expected" in capfd.readouterr().err
 
 
 def test_an_error_whose_body_breaks_off_is_told(in_environment, server, capfd, monkeypatch):
@@ -2512,6 +2554,9 @@ class Client:
 """
 
 
+PYTHON3 = f'python3() {{ {shlex.quote(sys.executable)} "$@"; }}\n'
+
+
 @pytest.fixture
 def newcomer(server, tmp_path):
     """A folder with a copy of the file that knows the stand-in for Atlassian, and credentials."""
@@ -2579,14 +2624,20 @@ def test_the_token_of_the_readme_is_kept_where_only_its_owner_reads_it(server, n
 
 def test_the_command_line_of_the_readme_runs(server, newcomer):
     (block,) = [text for kind, text in BLOCKS if "JIRA_CLIENT_SECRET" in text and kind == "sh"]
-    python = f'python3() {{ {shlex.quote(sys.executable)} "$@"; }}\n'
-    done = newcomer(["sh", "-euc"], python + block)
+    done = newcomer(["sh", "-euc"], PYTHON3 + block)
     assert done.returncode == 0
     assertion, token, whole, *answers = done.stdout.decode().split("\n")
     assert verify(assertion)["tnt"] == server.url
     assert token in server.valid
     assert Token(**json.loads(whole)).access_token in server.valid
     assert len(server.calls) == 2
+
+
+def test_the_commands_of_the_readme_that_take_figures_run(newcomer):
+    (block,) = [text for kind, text in BLOCKS if "timeit" in text]
+    done = newcomer(["sh", "-euc"], PYTHON3 + block)
+    assert done.returncode == 0
+    assert b"per loop" in done.stdout
 
 
 def test_the_commands_of_the_readme_are_near_its_top():
