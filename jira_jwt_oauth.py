@@ -6,8 +6,6 @@ Turns the client ID and shared secret of an Atlassian Connect app into calls mad
                     client_id="...", client_secret="...")
     with config.opener().open(config.base_url + "/rest/api/3/myself", timeout=30) as response:
         print(response.read())
-
-Sources: Atlassian, "User impersonation for Connect apps"; RFC 7523, 7515, 6749 and 6750.
 """
 # Copyright (c) 2026 the jira-jwt-oauth authors
 # SPDX-License-Identifier: MIT
@@ -47,7 +45,7 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _SERVER = "https://oauth-2-authorization-server.services.atlassian.com"
 ATLASSIAN = Endpoint(auth_url=_SERVER, token_url=f"{_SERVER}/oauth2/token")
 _VISIBLE_ASCII = "[!-~]+"
-_SECONDS = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+_NUMBER = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
 _URL = r"(?ai)(https?)://(\[[\da-f:.]+\]|[^][\\/?#@:%]+)(?::([1-9]\d{0,4}))?(/[^\\?#]*)?"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # where http is good enough
 _URN = "urn:atlassian:connect:"
@@ -55,7 +53,7 @@ _JWT_HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"J
 _TRANSIENT = {408, 429, 500, 502, 503, 504, "temporarily_unavailable", "server_error"}
 _CLOCK_TOLERANCE = 5  # seconds that a server's Date may be off without being believed
 _MAX_ANSWER = 65536  # bytes
-_MAX_QUOTE = 200  # characters: an assertion that is echoed loses its signature
+_SIGNATURE = r"(?<![\w-])[\w-]{43}(?![\w-])"  # HMAC-SHA256 in base64url
 
 
 class ClaimSet(NamedTuple):
@@ -98,7 +96,7 @@ class TokenError(URLError):
     body: bytes = b""  # of a refusal, at most 64 KiB; empty after a 2xx, which may hold a token
     retry_after: float | None = None  # seconds that the server asks to wait
     _is_transient: bool = False
-    __str__ = OSError.__str__  # URLError's own adds to it
+    __str__ = OSError.__str__  # URLError's own puts "urlopen error" around it
 
 
 def _check_type(name: str, value: object, expected: type) -> None:
@@ -113,7 +111,7 @@ def _utf8(name: str, text: str | bytes) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name} cannot be encoded as UTF-8") from None  # that one shows the text
+        raise ValueError(f"{name} cannot be encoded as UTF-8") from None  # which shows the text
 
 
 def _base64url(data: bytes) -> bytes:
@@ -143,8 +141,15 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
     return " ".join(text.replace("+", " ").upper().split())
 
 
+def _json_object(text: str | bytes) -> dict[str, Any]:
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
+        return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return {}
+
+
 def _origin(name: str, url: str) -> re.Pattern[str]:
-    """Return what matches the URLs of the same origin; raise ValueError for no safe URL."""
+    """Return a pattern of the URLs of the same origin; raise ValueError if `url` is not safe."""
     _check_type(name, url, str)
     match = re.fullmatch(_URL, url)
     if match and re.fullmatch(_VISIBLE_ASCII, url):
@@ -200,7 +205,7 @@ class Config:
         self.base_url, self.subject = base_url.rstrip("/"), subject
         self.client_id, self.client_secret = client_id, client_secret
         self.scopes = None if scopes is None else format_scopes(scopes)
-        if self.scopes == "" or not str(self.scopes).isprintable():
+        if scopes is not None and not (self.scopes and self.scopes.isprintable()):
             raise ValueError(f"scopes must be printable and not empty (None for all): {scopes!r}")
         self.endpoint, self._origin = endpoint, origin
 
@@ -214,7 +219,7 @@ class Config:
         """Take the settings from environment variables; one that is empty counts as unset.
 
         JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID, JIRA_CLIENT_SECRET; optional JIRA_SCOPES,
-        JIRA_AUTH_URL, JIRA_TOKEN_URL. A wrong one is named in a ValueError.
+        JIRA_AUTH_URL, JIRA_TOKEN_URL. A wrong one raises ValueError, which names it.
         """
         names = ("base_url", "subject", "client_id", "client_secret", *Endpoint._fields)
         given = {name: environ.get(f"JIRA_{name.upper()}", "") for name in names}
@@ -238,8 +243,8 @@ class Config:
             if not given.get(key):
                 hint = "; the app needs the ACT_AS_USER scope" if key == "oauthClientId" else ""
                 raise ValueError(f"payload must have {key}{hint}")
-        options.update(base_url=given["baseUrl"], client_id=given["oauthClientId"])
-        return cls(subject=subject, client_secret=given["sharedSecret"], **options)
+        ours = {"base_url": given["baseUrl"], "client_id": given["oauthClientId"]}
+        return cls(subject=subject, client_secret=given["sharedSecret"], **ours, **options)
 
     def claims(self, now: float | None = None) -> ClaimSet:
         """Return the claim set of an assertion made `now`, in seconds since the epoch."""
@@ -258,20 +263,13 @@ class Config:
         return TokenSource(self, *handlers, **options)
 
     def opener(self, *handlers: Any, **options: Any) -> OpenerDirector:
-        """Return an opener with these handlers and an `HTTPBearerAuthHandler`; same arguments."""
+        """Return an opener that adds the token; the arguments are those of `TokenSource`."""
         source = self.token_source(*handlers, **options)
-        return build_opener(*handlers, HTTPBearerAuthHandler(source))
+        return build_opener(*map(copy.copy, handlers), HTTPBearerAuthHandler(source))
 
     def auth(self, *handlers: Any, **options: Any) -> BearerAuth:
-        """Return a `BearerAuth` for requests or httpx; the same arguments."""
+        """Return a `BearerAuth` for requests or httpx, with the same arguments."""
         return BearerAuth(self.token_source(*handlers, **options))
-
-
-def _json_object(text: str | bytes) -> dict[str, Any]:
-    with suppress(ValueError, RecursionError):
-        value = json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
-        return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-    return {}
 
 
 def _parse_token(answer: dict[str, Any], sent_at: float) -> Token:
@@ -282,19 +280,25 @@ def _parse_token(answer: dict[str, Any], sent_at: float) -> Token:
         raise ValueError("no usable access_token")
     if token_type is not None and str(token_type).lower() != "bearer":
         raise ValueError("a token_type that is not Bearer")
-    if not re.fullmatch(_SECONDS, expires_in) or float(expires_in) == float("inf"):
+    if not re.fullmatch(_NUMBER, expires_in) or float(expires_in) == float("inf"):
         raise ValueError("an expires_in that is no number of seconds")
     return Token(access_token, sent_at + float(expires_in) if float(expires_in) else None)
 
 
-class TokenSource:
-    """A token of `config` that is always fresh, for any number of threads. Raises ValueError.
+def _quote(text: str) -> str:
+    """Return what may be shown of an answer: an assertion that it echoes loses its signature."""
+    text = re.sub(_SIGNATURE, "...", text)[:200]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
-    handlers: what `urllib.request.build_opener` takes; copies of them serve the token request.
+
+class TokenSource:
+    """A token of `config` that is always fresh, for any number of threads.
+
+    handlers: what `urllib.request.build_opener` takes; each opener has copies of its own.
     token: Token to start from, such as one kept from an earlier run.
     timeout: float, seconds for an exchange, its retries included; one whose answer drips ends
     within twice as many. The timeout of an API call is not that of the exchange inside it.
-    leeway: float, seconds before its expiry at which a token counts as expired.
+    leeway: float, seconds before its expiry at which a token counts as expired. Raises ValueError.
     """
 
     def __init__(
@@ -308,10 +312,10 @@ class TokenSource:
         if token is not None and not re.fullmatch(_VISIBLE_ASCII, token.access_token):
             raise ValueError("token must have an access_token of visible ASCII")
         if not (0 < timeout <= threading.TIMEOUT_MAX and leeway >= 0):
-            raise ValueError(f"timeout must be above 0, leeway not below: {timeout!r}, {leeway!r}")
+            raise ValueError(f"timeout must be finite, > 0; leeway >= 0: {timeout!r}, {leeway!r}")
         self.config = config
         self._opener = build_opener(*map(copy.copy, handlers))
-        # No handler takes an answer up, whatever it is: an assertion follows no redirect.
+        # No handler is asked about an answer, whatever it is: an assertion follows no redirect.
         own: dict[str, Callable[..., Any]] = {"error": lambda *args: args[2]}
         vars(self._opener).update(own)
         self._timeout, self._leeway = timeout, leeway
@@ -321,20 +325,18 @@ class TokenSource:
         self._next: tuple[threading.Lock, list[Token | TokenError]] = (threading.Lock(), [])
 
     def token(self) -> Token:
-        """Return the held token, or get another if it has expired or was dropped.
-
-        Raises TokenError. Threads that come while an exchange is under way all take what it gives.
-        """
-        turn, outcomes = self._next  # before what is held, or its outcome might be missed
+        """Return the held token, or another if it has expired or was dropped. Raises TokenError."""
+        turn, outcomes = self._next  # first: who sees the next one sees what the last one gave
         held = self._held
         if held is not None and not held.is_expired(self._leeway):
             return held
         with turn:
             if not outcomes:
-                outcomes.append(self._exchange())
+                outcome = self._exchange()
                 with self._lock:
-                    self._held = outcomes[0] if isinstance(outcomes[0], Token) else None
+                    self._held = outcome if isinstance(outcome, Token) else None
                 self._next = (threading.Lock(), [])
+                outcomes.append(outcome)  # last, so that an interrupt leaves no turn that is over
         if isinstance(outcomes[0], Token):
             return outcomes[0]
         raise copy.copy(outcomes[0]) from outcomes[0].__cause__
@@ -349,17 +351,18 @@ class TokenSource:
         """Trade an assertion for a token; what is tried again, and when, is decided here alone."""
         deadline = time.monotonic() + self._timeout
         delays = [random.uniform(0.5, 0.75), random.uniform(1.0, 1.5)]
-        offset: float | None = self._clock_offset  # None once it has been corrected
+        first_offset, is_corrected = self._clock_offset, False
         while True:
             outcome = self._attempt(deadline)
             if isinstance(outcome, Token):
                 return outcome
-            delay = float("inf")
-            if offset not in (None, self._clock_offset):
-                offset, delay = None, 0.0
-            elif delays and outcome._is_transient:
+            if self._clock_offset != first_offset and not is_corrected:
+                is_corrected, delay = True, 0.0
+            elif outcome._is_transient and delays:
                 backoff = delays.pop(0)
                 delay = backoff if outcome.retry_after is None else outcome.retry_after
+            else:
+                return outcome
             if delay >= deadline - time.monotonic():
                 return outcome
             time.sleep(delay)
@@ -374,11 +377,11 @@ class TokenSource:
             content = _json_object(body)
             if not 200 <= status < 300 or content.get("error") is not None:
                 url, phrase = self.config.endpoint.token_url, responses.get(status, "")
-                raise HTTPError(url, status, phrase, headers, io.BytesIO(body))
+                raise HTTPError(url, status, phrase, headers, io.BytesIO())  # to be the cause
             return _parse_token(content, sent_at)
         except Exception as cause:  # whatever http.client, a codec or a handler may think of
-            with suppress(Exception):  # no Date or a wrong one (RFC 9110, section 6.6.1)
-                server_time = parsedate_to_datetime(headers["Date"]).timestamp()
+            with suppress(Exception):  # no Date, or no date; always GMT (RFC 9110, section 5.6.7)
+                server_time = parsedate_to_datetime(f"{headers['Date']} GMT").timestamp()
                 if status in (400, 401) and abs(server_time - signed_at) > _CLOCK_TOLERANCE:
                     self._clock_offset = server_time - sent_at
             return self._error(cause, status, headers, body)
@@ -398,7 +401,7 @@ class TokenSource:
                 body += chunk
                 if time.monotonic() > deadline:
                     raise TimeoutError("the answer did not end in time")
-        # Up to Python 3.11, read1 keeps silent about what is missing.
+        # About what is missing, read1 keeps silent.
         if len(body) < _MAX_ANSWER and getattr(response, "length", None):
             raise ConnectionError(f"the answer ended {response.length} bytes early")
         return response.code, response.headers or {}, bytes(body)
@@ -407,23 +410,21 @@ class TokenSource:
         """Say in one line, and in fields, why there is no token."""
         if isinstance(cause, HTTPException):
             # A status line may echo the whole request, and what it could not be read as shows it.
-            cause.args, cause.__context__ = (str(cause)[:_MAX_QUOTE],), None
+            cause.args, cause.__context__ = (_quote(str(cause)),), None
         reason = cause.reason if isinstance(cause, URLError) else cause
         words = map(_json_object(body).get, ("error", "error_description"))
         code, description = (word if isinstance(word, str) else None for word in words)
         told = [f"HTTP {status}, {reason}" if status else repr(reason), code, description]
         if status in (400, 401) and abs(self._clock_offset) > _CLOCK_TOLERANCE:
             told.append(f"this machine's clock is off by {-self._clock_offset:+.0f} s")
-        line = ", ".join(text[:_MAX_QUOTE] for text in told if text)
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        line = ", ".join(_quote(text) for text in told if text)
         error = TokenError(f"no access token from {self.config.endpoint.token_url}: {line}")
         error.__cause__, error.status = cause, status
         error.error, error.error_description = code, description
         error.body = b"" if 200 <= (status or 0) < 300 else body
-        seconds = re.fullmatch(r"\s*([0-9]+)\s*", headers.get("Retry-After", ""))
+        seconds = re.fullmatch(r"\s*([0-9]+)\s*", str(headers.get("Retry-After")))
         error.retry_after = float(seconds[1]) if seconds else None
-        # A certificate that does not verify is a ValueError too. What a proxy refuses, maybe for a
-        # wrong password, is told by its text alone.
+        # Certificates that do not verify, and proxies: three wrong passwords lock an account.
         final = isinstance(reason, ValueError) or str(reason).startswith("Tunnel connection failed")
         is_broken = isinstance(reason, (OSError, IncompleteRead)) and not final
         error._is_transient = is_broken or not _TRANSIENT.isdisjoint((status, code))
@@ -461,9 +462,9 @@ class HTTPBearerAuthHandler(BaseHandler):
         if is_aimed or not self.source.config._origin.match(req.full_url):
             return req
         if req.has_header("Authorization"):
-            return _copy_request(req)
+            return req if req.has_proxy() else _copy_request(req)
         token = self.source.token()
-        dup = _copy_request(req, authorized_by=self, original=req, token=token)
+        dup = _copy_request(req, bearer=self, bearer_original=req, bearer_token=token)
         dup.add_unredirected_header("Authorization", token.authorization)
         return dup
 
@@ -471,20 +472,19 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         """Send `req` again with another token; return None, with `fp` unread, to leave it."""
-        if getattr(req, "authorized_by", None) is not self or hasattr(req.original, "is_replay"):
-            return None
-        original, token = req.original, req.token
-        if not isinstance(original.data, (bytes, type(None))):
-            self.source.invalidate(token)
+        if getattr(req, "bearer", None) is not self or hasattr(req, "bearer_is_replay"):
             return None
         with self.source._lock:
-            if self.source._held == token:
+            if self.source._held == req.bearer_token:
                 if time.monotonic() < self._next_renewal:
                     return None
                 self._next_renewal = time.monotonic() + 60  # some resources refuse everybody
                 self.source._held = None
+        if not isinstance(req.data, (bytes, type(None))):
+            return None
         fp.close()
-        return self.parent.open(_copy_request(original, is_replay=True), timeout=req.timeout)
+        again = _copy_request(req.bearer_original, bearer_is_replay=True)
+        return self.parent.open(again, timeout=req.timeout)
 
 
 class BearerAuth:
@@ -567,33 +567,33 @@ def main(argv: list[str] | None = None) -> None:
     token.add_argument("--json", action="store_true", help="print the whole token")
     get = commands.add_parser("get", help="GET a URL with the token and write out the body")
     get.add_argument("url", help="at the site; one that starts with / goes after the base URL")
-    args = parser.parse_args(argv)
     try:
         # Not sys.stdout: what that could not write, the interpreter would try to write again.
         with open(1, "w", closefd=False) as out, redirect_stdout(out):
+            args = parser.parse_args(argv)
             if args.command == "demo":
-                _demo()
-            elif args.command == "assertion":
-                print(Config.from_env().assertion())
-            elif args.command == "token":
-                access = Config.from_env().token_source().token()
-                print(json.dumps(access._asdict()) if args.json else access.access_token)
-            else:
+                return _demo()
+            try:
                 config = Config.from_env()
-                url = config.base_url + args.url if args.url.startswith("/") else args.url
-                if not (config._origin.match(url) and re.fullmatch(_VISIBLE_ASCII, url)):
-                    parser.error(f"{url!r} is not a URL at the origin of JIRA_BASE_URL")
-                try:
-                    with config.opener().open(url, timeout=30) as answer:
-                        out.buffer.write(answer.read())
-                except HTTPError as error:
-                    raise OSError(f"{error}\n{error.read().decode('utf-8', 'replace')}") from None
+            except ValueError as error:
+                parser.error(str(error))
+            if args.command == "assertion":
+                return print(config.assertion())
+            if args.command == "token":
+                access = config.token_source().token()
+                return print(json.dumps(access._asdict()) if args.json else access.access_token)
+            url = config.base_url + args.url if args.url.startswith("/") else args.url
+            if not (config._origin.match(url) and re.fullmatch(_VISIBLE_ASCII, url)):
+                parser.error(f"{url!r} is not a URL at the origin of JIRA_BASE_URL")
+            try:
+                with config.opener().open(url, timeout=30) as answer:
+                    out.buffer.write(answer.read())
+            except HTTPError as error:
+                raise OSError(f"{error}\n{error.read().decode('utf-8', 'replace')}") from None
     except (BrokenPipeError, KeyboardInterrupt):
         parser.exit(1)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
-    except ValueError as error:
-        parser.error(str(error))
 
 
 if __name__ == "__main__":
