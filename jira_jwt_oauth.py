@@ -472,7 +472,7 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         """Send `req` again with another token; return None, with `fp` unread, to leave it."""
-        if getattr(req, "bearer", None) is not self or hasattr(req, "bearer_is_replay"):
+        if getattr(req, "bearer", None) is not self or getattr(req, "bearer_is_replay", False):
             return None
         with self.source._lock:
             if self.source._held == req.bearer_token:

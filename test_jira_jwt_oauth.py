@@ -6,7 +6,6 @@ import base64
 import collections
 import copy
 import email.utils
-import functools
 import hashlib
 import http.client
 import http.server
@@ -319,6 +318,14 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def server():
+    server = StandIn()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def any_server():
+    """A stand-in for properties, which need not start one for each example."""
     server = StandIn()
     yield server
     server.close()
@@ -1093,6 +1100,19 @@ def test_nonsense_is_a_token_error_with_a_status_and_without_the_body(server, bo
     assert len(server.posts) == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"access_token": "a b"}, "no usable access_token"),
+        ({"token_type": "mac"}, "a token_type that is not Bearer"),
+        ({"expires_in": "soon"}, "an expires_in that is no number of seconds"),
+    ],
+)
+def test_nonsense_is_named(server, changes, told):
+    server.script.append(grant(**changes))
+    assert str(refused(server.config().token_source())).endswith(f": HTTP 200, {told}")
+
+
 def test_a_2xx_answer_with_an_error_is_a_refusal(server):
     server.script.append(answer(200, {"error": "unauthorized_client", "error_description": "no"}))
     error = refused(server.config().token_source())
@@ -1139,6 +1159,11 @@ def test_words_of_a_refusal_are_cut_and_escaped(server):
     assert str(error).count("x") < 400
     assert r"\x1b[31m\r\nSet-Cookie: \u2028\ud800" in str(error)
     assert error.error == said
+
+
+def test_words_of_a_refusal_are_told_in_any_script(server):
+    server.script.append(answer(400, {"error": "ungültig", "error_description": "無効"}))
+    assert str(refused(server.config().token_source())).endswith(", ungültig, 無効")
 
 
 def test_two_hundred_characters_of_each_word_are_told(server):
@@ -1212,30 +1237,25 @@ SHAPED = st.fixed_dictionaries(
     st.dictionaries(HEADER_NAMES, HEADER_VALUES),
     st.binary(max_size=200) | SHAPED,
 )
-def test_any_answer_is_a_token_or_a_token_error_that_tells_no_secret(status, headers, body):
+def test_any_answer_is_a_token_or_a_token_error_that_tells_no_secret(
+    any_server, status, headers, body
+):
     with pytest.MonkeyPatch.context() as patch:
         Clock(patch)
-        server = any_server()
-        server.script.clear()
-        server.script.extend([answer(status, body, **headers)] * 4)
-        source = server.config().token_source()
+        any_server.script.clear()
+        any_server.script.extend([answer(status, body, **headers)] * 4)
+        source = any_server.config().token_source()
         try:
             token = source.token()
         except TokenError as error:
             assert error.status == status
-            signature = server.posts[-1].form["assertion"].rpartition(".")[2]
+            signature = any_server.posts[-1].form["assertion"].rpartition(".")[2]
             assert SECRET not in str(error) and signature not in str(error)
             assert str(error).isprintable()
         else:
             assert re.fullmatch("[!-~]+", token.access_token)
             assert token.expires_at is None or token.expires_at >= 0
             assert 200 <= status < 300
-
-
-@functools.lru_cache(maxsize=None)
-def any_server():
-    """A stand-in for properties, which must not start one for each example."""
-    return StandIn()
 
 
 def mutated(body, moves):
@@ -1257,14 +1277,13 @@ MOVES = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 2), st.integers(0
 
 @settings(max_examples=60)
 @given(MOVES)
-def test_a_good_answer_that_was_tampered_with_is_a_token_or_a_token_error(moves):
+def test_a_good_answer_that_was_tampered_with_is_a_token_or_a_token_error(any_server, moves):
     with pytest.MonkeyPatch.context() as patch:
         Clock(patch)
-        server = any_server()
-        server.script.clear()
-        server.script.extend([raw(mutated(GOOD, moves))] * 4)
+        any_server.script.clear()
+        any_server.script.extend([raw(mutated(GOOD, moves))] * 4)
         try:
-            assert isinstance(server.config().token_source(timeout=5).token(), Token)
+            assert isinstance(any_server.config().token_source(timeout=5).token(), Token)
         except TokenError as error:
             assert str(error).isprintable()
 
@@ -1365,6 +1384,11 @@ def test_a_connection_that_is_refused_is_tried_again_and_named(server, clock):
     assert (error.status, error.retry_after) == (None, None)
     assert isinstance(error.__cause__, urllib.error.URLError)
     assert str(error).startswith(f"no access token from {url}: ConnectionRefusedError(")
+
+
+def test_what_came_instead_of_an_answer_is_told(server):
+    server.script.append(raw(b"SSH-2.0-OpenSSH_9.6\r\n"))
+    assert "SSH-2.0-OpenSSH_9.6" in str(refused(server.config().token_source()))
 
 
 @pytest.mark.parametrize(
@@ -1708,13 +1732,13 @@ class Model(RuleBasedStateMachine):
     def start(self):
         self.patch = pytest.MonkeyPatch()
         self.clock = Clock(self.patch)
-        self.server = any_server()
-        self.server.script.clear()
+        self.server = StandIn()
         self.source = self.server.config().token_source()
         self.held, self.expires_at, self.corrected = None, 0.0, 0.0
 
     def teardown(self):
         self.patch.undo()
+        self.server.close()
 
     def ask(self, *script):
         """Ask for a token; return what comes and how many requests it took."""
@@ -2193,7 +2217,7 @@ def test_a_resource_that_refuses_everybody_costs_one_exchange_a_minute(server, c
     clock.moved += 58
     unauthorized(opener, f"{server.url}/rest")
     assert len(server.posts) == 2
-    clock.moved += 3
+    clock.moved += 2.5
     for _ in range(10):
         unauthorized(opener, f"{server.url}/rest")
     assert len(server.posts) == 3
