@@ -376,7 +376,7 @@ class TokenSource:
             status, headers, body = self._post(self.config.assertion(signed_at), deadline)
             content = _json_object(body)
             if not 200 <= status < 300 or content.get("error") is not None:
-                url, phrase = self.config.endpoint.token_url, responses.get(status, "")
+                url, phrase = self.config.endpoint.token_url, responses.get(status, "unknown")
                 raise HTTPError(url, status, phrase, headers, io.BytesIO())  # to be the cause
             return _parse_token(content, sent_at)
         except Exception as cause:  # whatever http.client, a codec or a handler may think of

@@ -1143,6 +1143,19 @@ def test_a_refusal_says_where_and_why_and_keeps_its_body(server):
     assert str(error) == f"no access token from {url}: {why}"
 
 
+@pytest.mark.parametrize("status", [300, 400, 599])
+def test_the_token_of_a_refusal_is_not_taken(server, status):
+    body = b'{"access_token": "abc"}'
+    server.script.append(answer(status, body))
+    error = refused(server.config().token_source())
+    assert (error.status, error.body) == (status, body)
+
+
+def test_a_status_that_nobody_knows_is_told(server):
+    server.script.append(answer(599))
+    assert str(refused(server.config().token_source())).endswith(": HTTP 599, unknown")
+
+
 @pytest.mark.parametrize("said", [5, None, ["x"], {"a": 1}, True])
 def test_words_of_a_refusal_that_are_no_strings_are_left_out(server, said):
     server.script.append(answer(400, {"error": said, "error_description": said}))
@@ -1633,13 +1646,14 @@ def test_a_clock_that_is_repaired_later_does_no_harm(server, clock):
     assert len(server.posts) == 4
 
 
+@pytest.mark.parametrize("status", [400, 401])
 @pytest.mark.parametrize(("wrong", "told"), [(-600, "-600 s"), (600, "+600 s")])
 def test_how_far_off_the_clock_is_is_told_when_its_correction_does_not_help(
-    server, monkeypatch, wrong, told
+    server, monkeypatch, wrong, told, status
 ):
     monkeypatch.setattr(time, "time", lambda: 1700000000.0 + wrong)
     date = email.utils.formatdate(1700000000, usegmt=True)
-    server.script.extend([answer(400, {"error": "invalid_grant"}, Date=date)] * 3)
+    server.script.extend([answer(status, {"error": "invalid_grant"}, Date=date)] * 3)
     error = refused(server.config().token_source())
     assert str(error).endswith(f", this machine's clock is off by {told}")
     assert len(server.posts) == 2
