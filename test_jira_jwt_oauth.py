@@ -25,7 +25,6 @@ import sys
 import threading
 import time
 import traceback
-import tracemalloc
 import types
 import urllib.error
 import urllib.parse
@@ -1444,6 +1443,7 @@ def test_a_body_without_end_is_cut_off(server):
 
 
 def test_whatever_the_body_an_exchange_takes_less_than_eight_mebibytes(server, clock):
+    tracemalloc = pytest.importorskip("tracemalloc")  # which PyPy has not
     bodies = [b"[" + b"{}," * 22000, b'{"a":[' + b"[]," * 21000 + b"[]]}", b"x" * (32 << 20)]
     server.script.extend([answer(200, body) for body in bodies])
     source = server.config().token_source()
@@ -1473,6 +1473,15 @@ def test_the_exchange_ends_within_twice_its_timeout(server, behaviour):
     assert time.monotonic() - started < 1
     assert error.status is None
     assert len(server.posts) == 1
+
+
+def test_a_body_that_does_not_end_in_time_or_ends_early_is_told(server, clock):
+    server.script.append(drip(b"HTTP/1.1 200 OK\r\n\r\n", b" "))
+    late = refused(server.config().token_source(timeout=0.2))
+    assert "TimeoutError('the answer did not end in time')" in str(late)
+    server.script.extend([raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")] * 3)
+    short = refused(server.config().token_source())
+    assert "ConnectionError('the answer ended 98 bytes early')" in str(short)
 
 
 def test_a_second_attempt_has_only_what_is_left_of_the_timeout(server):
@@ -2542,6 +2551,23 @@ def test_the_stand_in_of_the_demo_wants_the_token(monkeypatch, capfd):
     assert "401" in capfd.readouterr().err
 
 
+def test_the_demo_ends_also_when_it_fails():
+    program = (
+        "import jira_jwt_oauth as j\n"
+        "good = j.Config.assertion\n"
+        "j.Config.assertion = lambda self, now: good(self, now) + 'A'\n"
+        "j.main(['demo'])\n"
+    ).replace("now", "now=None", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=str(MODULE.parent),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=30,
+    )
+    assert done.returncode == 1
+
+
 def test_the_command_assertion_prints_a_signed_jwt_and_asks_nobody(in_environment, server, capfd):
     assert status_of("assertion") == 0
     assert verify(capfd.readouterr().out.strip())["tnt"] == server.url
@@ -2568,6 +2594,18 @@ def test_the_command_token_prints_the_whole_token_as_json(in_environment, server
 def test_the_command_get_writes_the_body_of_a_path_or_a_url(in_environment, server, capfd, url):
     assert status_of("get", url.format(server.url)) == 0
     assert json.loads(capfd.readouterr().out)["path"] == "/rest/x?y=1"
+
+
+def test_the_command_get_waits_for_half_a_minute(in_environment, monkeypatch):
+    waited = []
+
+    def open_(url, timeout=None):
+        waited.append(timeout)
+        raise urllib.error.URLError("timed out")
+
+    monkeypatch.setattr(Config, "opener", lambda self: types.SimpleNamespace(open=open_))
+    assert status_of("get", "/rest") == 1
+    assert waited == [30]
 
 
 def test_the_command_get_appends_a_path_to_the_base_url(server, monkeypatch, capfd):
