@@ -930,6 +930,16 @@ def test_bad_options_are_refused_by_name(options, error, message):
         Config(**SITE).token_source(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "left"), [({}, 10), ({"leeway": 0}, 0), ({"leeway": 0.5}, 0.5)]
+)
+def test_a_held_token_is_good_until_its_leeway(server, monkeypatch, options, left):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    for more, posts in ((0.25, 0), (0, 1)):
+        server.config().token_source(token=Token("abc", 1000 + left + more), **options).token()
+        assert len(server.posts) == posts
+
+
 def test_sixty_four_threads_without_a_token_cause_one_request(server):
     server.pause = 0.1
     tokens = in_threads(64, server.config().token_source().token)
@@ -1171,6 +1181,11 @@ def test_words_of_a_refusal_are_cut_and_escaped(server):
     assert str(error).count("x") < 400
     assert r"\x1b[31m\r\nSet-Cookie: \u2028\ud800" in str(error)
     assert error.error == said
+
+
+def test_a_refusal_is_read_although_it_is_not_utf_8(server):
+    server.script.append(answer(400, b'{"error": "no", "error_description": "n\xf6"}'))
+    assert refused(server.config().token_source()).error == "no"
 
 
 def test_words_of_a_refusal_are_told_in_any_script(server):
