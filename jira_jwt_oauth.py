@@ -380,7 +380,7 @@ class TokenSource:
                 raise HTTPError(url, status, phrase, headers, io.BytesIO())  # to be the cause
             return _parse_token(content, sent_at)
         except Exception as cause:  # whatever http.client, a codec or a handler may think of
-            with suppress(Exception):  # no Date, or no date; always GMT (RFC 9110, section 5.6.7)
+            with suppress(Exception):  # no usable Date; it is in GMT (RFC 9110, section 5.6.7)
                 server_time = parsedate_to_datetime(f"{headers['Date']} GMT").timestamp()
                 if status in (400, 401) and abs(server_time - signed_at) > _CLOCK_TOLERANCE:
                     self._clock_offset = server_time - sent_at
@@ -401,7 +401,7 @@ class TokenSource:
                 body += chunk
                 if time.monotonic() > deadline:
                     raise TimeoutError("the answer did not end in time")
-        # About what is missing, read1 keeps silent.
+        # When a body is cut short, read1 does not tell.
         if len(body) < _MAX_ANSWER and getattr(response, "length", None):
             raise ConnectionError(f"the answer ended {response.length} bytes early")
         return response.code, response.headers or {}, bytes(body)

@@ -2570,9 +2570,9 @@ def test_the_demo_ends_also_when_it_fails():
     program = (
         "import jira_jwt_oauth as j\n"
         "good = j.Config.assertion\n"
-        "j.Config.assertion = lambda self, now: good(self, now) + 'A'\n"
+        "j.Config.assertion = lambda self, now=None: good(self, now) + 'A'\n"
         "j.main(['demo'])\n"
-    ).replace("now", "now=None", 1)
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=str(MODULE.parent),
