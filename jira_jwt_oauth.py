@@ -14,6 +14,7 @@ Turns the client ID and shared secret of an Atlassian Connect app into calls mad
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import hmac
 import io
@@ -23,13 +24,12 @@ import random
 import re
 import threading
 import time
-from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, IncompleteRead, responses
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, cast
+from typing import Any, Iterable, Mapping, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
-from urllib.request import BaseHandler, OpenerDirector, Request, build_opener
+from urllib.request import BaseHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 __version__ = "0.1.0"
 
@@ -46,14 +46,13 @@ _SERVER = "https://oauth-2-authorization-server.services.atlassian.com"
 ATLASSIAN = Endpoint(auth_url=_SERVER, token_url=f"{_SERVER}/oauth2/token")
 _VISIBLE_ASCII = "[!-~]+"
 _NUMBER = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
-_URL = r"(?ai)(https?)://(\[[\da-f:.]+\]|[^][\\/?#@:%]+)(?::([1-9]\d{0,4}))?(/[^\\?#]*)?"
+_URL = r"(?ai)(https?)://(\[[\da-f]*:[\da-f]*:[\da-f:.]*\]|[^][\\/?#@:%]+)(?::([1-9]\d{0,4}))?(/[^\\?#]*)?"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # where http is good enough
 _URN = "urn:atlassian:connect:"
 _JWT_HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
 _TRANSIENT = {408, 429, 500, 502, 503, 504, "temporarily_unavailable", "server_error"}
 _CLOCK_TOLERANCE = 5  # seconds that a server's Date may be off without being believed
 _MAX_ANSWER = 65536  # bytes
-_SIGNATURE = r"(?<![\w-])[\w-]{43}(?![\w-])"  # HMAC-SHA256 in base64url
 
 
 class ClaimSet(NamedTuple):
@@ -75,7 +74,7 @@ class Token(NamedTuple):
     token_type: str = "Bearer"
 
     def is_expired(self, leeway: float = 10.0) -> bool:
-        """Tell whether the token is not good for `leeway` seconds more."""
+        """Tell whether the token has expired, or will within `leeway` seconds."""
         return self.expires_at is not None and self.expires_at - leeway <= time.time()
 
     @property
@@ -111,7 +110,7 @@ def _utf8(name: str, text: str | bytes) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name} cannot be encoded as UTF-8") from None  # which shows the text
+        raise ValueError(f"{name} cannot be encoded as UTF-8") from None  # its cause shows the text
 
 
 def _base64url(data: bytes) -> bytes:
@@ -142,28 +141,25 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
 
 
 def _json_object(text: str | bytes) -> dict[str, Any]:
-    with suppress(ValueError, RecursionError):
-        value = json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text)
-        return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        return {**json.loads(_utf8("JSON", text).decode("utf-8-sig", "replace"))}
     return {}
 
 
-def _origin(name: str, url: str) -> re.Pattern[str]:
-    """Return a pattern of the URLs of the same origin; raise ValueError if `url` is not safe."""
+def _check_url(name: str, url: str) -> re.Pattern[str]:
+    """Raise ValueError if `url` is not safe; return a pattern of the URLs of its origin."""
     _check_type(name, url, str)
-    match = re.fullmatch(_URL, url)
-    if match and re.fullmatch(_VISIBLE_ASCII, url):
-        scheme, host = match[1].lower(), match[2]
-        default = 443 if scheme == "https" else 80
-        port = int(match[3] or default)
-        if port <= 65535 and (scheme == "https" or host in _LOOPBACK):
-            may_lack = "?" if port == default else ""
-            # Without (?a), a Kelvin sign would be as good as a k.
-            return re.compile(rf"(?ai){scheme}://{re.escape(host)}(:{port}){may_lack}([/?#]|\Z)")
-    rule = "https://HOST[:PORT][/PATH] in visible ASCII, with no user info, query or fragment"
-    # Of user info, query and fragment, which may hold a secret, nothing is shown.
-    shown = re.sub(r"(?s).*@|(?<=[?#]).*", "...", url)
-    raise ValueError(f"{name} must be {rule}; http is for {', '.join(_LOOPBACK)}; it is {shown!r}")
+    match = re.fullmatch(_VISIBLE_ASCII, url) and re.fullmatch(_URL, url)
+    is_https = bool(match and match[1].lower() == "https")
+    if not match or int(match[3] or 1) > 65535 or not (is_https or match[2] in _LOOPBACK):
+        rule = "https://HOST[:PORT][/PATH] in visible ASCII, with no user info, query or fragment"
+        # Of user info, query and fragment, which may hold a secret, nothing is shown.
+        shown = "..." if "@" in url else re.sub(r"(?s)(?<=[?#]).*", "...", url)
+        raise ValueError(f"{name} must be {rule}, http for {', '.join(_LOOPBACK)}; it is {shown!r}")
+    default = "443" if is_https else "80"
+    port = f"(:{default})?" if match[3] in (None, default) else f":{match[3]}"
+    # Without (?a), a Kelvin sign would be as good as a k.
+    return re.compile(rf"(?ai){match[1]}://{re.escape(match[2])}{port}([/?#]|\Z)")
 
 
 class Config:
@@ -171,7 +167,7 @@ class Config:
 
     base_url: str, of the site; Confluence's ends in "/wiki". A slash at its end is dropped.
     subject: str, the account ID of the user to act as, or a whole "urn:atlassian:connect:..." URN.
-    client_id, client_secret: str, the installation's `oauthClientId` and `sharedSecret` (or bytes).
+    client_id: str, client_secret: str or bytes; what Atlassian gives the app when it is installed.
     scopes: str or iterable of str, kept as `format_scopes` gives them; None: all that the app has.
     endpoint: Endpoint, the authorization server.
     Raises ValueError, or TypeError for a wrong type, naming the argument.
@@ -188,7 +184,7 @@ class Config:
         scopes: str | Iterable[str] | None = None,
         endpoint: Endpoint = ATLASSIAN,
     ) -> None:
-        origin = _origin("base_url", base_url)
+        origin = _check_url("base_url", base_url)
         for name, text in (("subject", subject), ("client_id", client_id)):
             _check_type(name, text, str)
             if " " in text or not text.isprintable() or not text:
@@ -201,13 +197,13 @@ class Config:
         _check_type("auth_url", endpoint.auth_url, str)
         if not _utf8("auth_url", endpoint.auth_url):
             raise ValueError("auth_url must not be empty")
-        _origin("token_url", endpoint.token_url)
+        _check_url("token_url", endpoint.token_url)
+        formatted = None if scopes is None else format_scopes(scopes)
+        if formatted is not None and not (formatted and formatted.isprintable()):
+            raise ValueError(f"scopes must be printable and not empty (None for all): {scopes!r}")
         self.base_url, self.subject = base_url.rstrip("/"), subject
         self.client_id, self.client_secret = client_id, client_secret
-        self.scopes = None if scopes is None else format_scopes(scopes)
-        if scopes is not None and not (self.scopes and self.scopes.isprintable()):
-            raise ValueError(f"scopes must be printable and not empty (None for all): {scopes!r}")
-        self.endpoint, self._origin = endpoint, origin
+        self.scopes, self.endpoint, self._origin = formatted, endpoint, origin
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_origin"):  # the last to be set
@@ -219,14 +215,13 @@ class Config:
         """Take the settings from environment variables; one that is empty counts as unset.
 
         JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID, JIRA_CLIENT_SECRET; optional JIRA_SCOPES,
-        JIRA_AUTH_URL, JIRA_TOKEN_URL. A wrong one raises ValueError, which names it.
+        JIRA_AUTH_URL, JIRA_TOKEN_URL. A wrong one is refused by name (ValueError).
         """
         names = ("base_url", "subject", "client_id", "client_secret", *Endpoint._fields)
-        given = {name: environ.get(f"JIRA_{name.upper()}", "") for name in names}
-        urls = {name: given.pop(name) or getattr(ATLASSIAN, name) for name in Endpoint._fields}
-        scopes = environ.get("JIRA_SCOPES") or None
+        args = {name: environ.get(f"JIRA_{name.upper()}", "") for name in names}
+        urls = {name: args.pop(name) or getattr(ATLASSIAN, name) for name in Endpoint._fields}
         try:
-            return cls(**given, scopes=scopes, endpoint=Endpoint(**urls))
+            return cls(**args, scopes=environ.get("JIRA_SCOPES") or None, endpoint=Endpoint(**urls))
         except ValueError as error:
             argument, _, problem = str(error).partition(" ")
             raise ValueError(f"JIRA_{argument.upper()} {problem}") from None
@@ -243,16 +238,15 @@ class Config:
             if not given.get(key):
                 hint = "; the app needs the ACT_AS_USER scope" if key == "oauthClientId" else ""
                 raise ValueError(f"payload must have {key}{hint}")
-        ours = {"base_url": given["baseUrl"], "client_id": given["oauthClientId"]}
-        return cls(subject=subject, client_secret=given["sharedSecret"], **ours, **options)
+        site, app, secret = given["baseUrl"], given["oauthClientId"], given["sharedSecret"]
+        return cls(base_url=site, subject=subject, client_id=app, client_secret=secret, **options)
 
     def claims(self, now: float | None = None) -> ClaimSet:
         """Return the claim set of an assertion made `now`, in seconds since the epoch."""
-        is_urn = self.subject.startswith(_URN)
-        sub = self.subject if is_urn else f"{_URN}useraccountid:{self.subject}"
-        iss, aud = f"{_URN}clientid:{self.client_id}", self.endpoint.auth_url
-        iat = int(time.time() if now is None else now)
-        return ClaimSet(iss, sub, self.base_url, aud, iat + 59, iat)  # the server takes at most 60
+        prefix = "" if self.subject.startswith(_URN) else f"{_URN}useraccountid:"
+        iss, sub = f"{_URN}clientid:{self.client_id}", f"{prefix}{self.subject}"
+        iat = int(time.time() if now is None else now)  # the server allows 60 seconds from it
+        return ClaimSet(iss, sub, self.base_url, self.endpoint.auth_url, iat + 59, iat)
 
     def assertion(self, now: float | None = None) -> str:
         """Return the signed JWT of `claims(now)`: a credential for as long as it lives."""
@@ -263,9 +257,9 @@ class Config:
         return TokenSource(self, *handlers, **options)
 
     def opener(self, *handlers: Any, **options: Any) -> OpenerDirector:
-        """Return an opener that adds the token; the arguments are those of `TokenSource`."""
+        """Return an opener that adds the token for the origin alone; arguments as above."""
         source = self.token_source(*handlers, **options)
-        return build_opener(*map(copy.copy, handlers), HTTPBearerAuthHandler(source))
+        return build_opener(*map(_copy_handler, handlers), HTTPBearerAuthHandler(source))
 
     def auth(self, *handlers: Any, **options: Any) -> BearerAuth:
         """Return a `BearerAuth` for requests or httpx, with the same arguments."""
@@ -285,9 +279,17 @@ def _parse_token(answer: dict[str, Any], sent_at: float) -> Token:
     return Token(access_token, sent_at + float(expires_in) if float(expires_in) else None)
 
 
+def _copy_handler(handler: Any) -> Any:
+    """Return a copy, since a handler has one `parent`: the opener that it is in."""
+    dup = copy.copy(handler)
+    if isinstance(dup, ProxyHandler):
+        ProxyHandler.__init__(dup, vars(dup)["proxies"])  # its methods are bound to the original
+    return dup
+
+
 def _quote(text: str) -> str:
     """Return what may be shown of an answer: an assertion that it echoes loses its signature."""
-    text = re.sub(_SIGNATURE, "...", text)[:200]
+    text = re.sub(r"(?<![\w-])[\w-]{43}(?![\w-])", "...", text)[:200]  # 32 bytes in base64url
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -314,10 +316,9 @@ class TokenSource:
         if not (0 < timeout <= threading.TIMEOUT_MAX and leeway >= 0):
             raise ValueError(f"timeout must be finite, > 0; leeway >= 0: {timeout!r}, {leeway!r}")
         self.config = config
-        self._opener = build_opener(*map(copy.copy, handlers))
+        self._opener = build_opener(*map(_copy_handler, handlers))
         # No handler is asked about an answer, whatever it is: an assertion follows no redirect.
-        own: dict[str, Callable[..., Any]] = {"error": lambda *args: args[2]}
-        vars(self._opener).update(own)
+        self._opener.error = lambda proto, request, response, *_: response  # type: ignore
         self._timeout, self._leeway = timeout, leeway
         self._held, self._clock_offset = token, 0.0
         self._lock = threading.Lock()  # for changes of what is held
@@ -326,7 +327,7 @@ class TokenSource:
 
     def token(self) -> Token:
         """Return the held token, or another if it has expired or was dropped. Raises TokenError."""
-        turn, outcomes = self._next  # first: who sees the next one sees what the last one gave
+        turn, outcomes = self._next  # before _held: who sees a new turn sees what the last gave
         held = self._held
         if held is not None and not held.is_expired(self._leeway):
             return held
@@ -336,7 +337,7 @@ class TokenSource:
                 with self._lock:
                     self._held = outcome if isinstance(outcome, Token) else None
                 self._next = (threading.Lock(), [])
-                outcomes.append(outcome)  # last, so that an interrupt leaves no turn that is over
+                outcomes.append(outcome)  # last: if interrupted before, the turn is taken again
         if isinstance(outcomes[0], Token):
             return outcomes[0]
         raise copy.copy(outcomes[0]) from outcomes[0].__cause__
@@ -371,7 +372,8 @@ class TokenSource:
         """Ask the token endpoint once, and see from a refusal how far off the clock is."""
         sent_at = time.time()
         signed_at = sent_at + self._clock_offset
-        status, headers, body = None, cast("Any", {}), b""
+        status, body = None, b""
+        headers: Any = {}
         try:
             status, headers, body = self._post(self.config.assertion(signed_at), deadline)
             content = _json_object(body)
@@ -380,10 +382,12 @@ class TokenSource:
                 raise HTTPError(url, status, phrase, headers, io.BytesIO())  # to be the cause
             return _parse_token(content, sent_at)
         except Exception as cause:  # whatever http.client, a codec or a handler may think of
-            with suppress(Exception):  # no usable Date; it is in GMT (RFC 9110, section 5.6.7)
-                server_time = parsedate_to_datetime(f"{headers['Date']} GMT").timestamp()
-                if status in (400, 401) and abs(server_time - signed_at) > _CLOCK_TOLERANCE:
-                    self._clock_offset = server_time - sent_at
+            with contextlib.suppress(Exception):  # no usable Date; it is in GMT (RFC 9110, 5.6.7)
+                date = parsedate_to_datetime(f"{headers['Date']} GMT").timestamp()
+                answered_at = time.time() + self._clock_offset
+                off = date - min(max(date, signed_at), answered_at)  # 0 for one that lies between
+                if status in (400, 401) and abs(off) > _CLOCK_TOLERANCE:
+                    self._clock_offset += off
             return self._error(cause, status, headers, body)
 
     def _post(self, assertion: str, deadline: float) -> tuple[int, Any, bytes]:
@@ -394,22 +398,19 @@ class TokenSource:
         headers = {"Accept": "application/json", "User-Agent": f"jira-jwt-oauth/{__version__}"}
         request = Request(self.config.endpoint.token_url, urlencode(form).encode(), headers)
         body = bytearray()
-        timeout = max(deadline - time.monotonic(), 0.001)
-        with self._opener.open(request, timeout=timeout) as response:
+        with self._opener.open(request, timeout=max(deadline - time.monotonic(), 0.001)) as answer:
             # One read from the socket at most, so that the deadline is seen while a body drips.
-            while len(body) < _MAX_ANSWER and (chunk := response.read1(_MAX_ANSWER - len(body))):
+            while len(body) < _MAX_ANSWER and (chunk := answer.read1(_MAX_ANSWER - len(body))):
                 body += chunk
                 if time.monotonic() > deadline:
                     raise TimeoutError("the answer did not end in time")
-        # When a body is cut short, read1 does not tell.
-        if len(body) < _MAX_ANSWER and getattr(response, "length", None):
-            raise ConnectionError(f"the answer ended {response.length} bytes early")
-        return response.code, response.headers or {}, bytes(body)
+        if len(body) < _MAX_ANSWER and getattr(answer, "length", None):  # read1 does not tell
+            raise ConnectionError(f"the answer ended {answer.length} bytes early")
+        return answer.code, answer.headers or {}, bytes(body)
 
     def _error(self, cause: Exception, status: int | None, headers: Any, body: bytes) -> TokenError:
         """Say in one line, and in fields, why there is no token."""
-        if isinstance(cause, HTTPException):
-            # A status line may echo the whole request, and what it could not be read as shows it.
+        if isinstance(cause, HTTPException):  # its text, and its context, may echo the assertion
             cause.args, cause.__context__ = (_quote(str(cause)),), None
         reason = cause.reason if isinstance(cause, URLError) else cause
         words = map(_json_object(body).get, ("error", "error_description"))
@@ -424,7 +425,7 @@ class TokenSource:
         error.body = b"" if 200 <= (status or 0) < 300 else body
         seconds = re.fullmatch(r"\s*([0-9]+)\s*", str(headers.get("Retry-After")))
         error.retry_after = float(seconds[1]) if seconds else None
-        # Certificates that do not verify, and proxies: three wrong passwords lock an account.
+        # A bad certificate is a ValueError too; three wrong passwords for a proxy lock an account.
         final = isinstance(reason, ValueError) or str(reason).startswith("Tunnel connection failed")
         is_broken = isinstance(reason, (OSError, IncompleteRead)) and not final
         error._is_transient = is_broken or not _TRANSIENT.isdisjoint((status, code))
@@ -437,7 +438,7 @@ def _copy_request(req: Request, **marks: object) -> Request:
     vars(dup).update(vars(req), _tunnel_host=None, **marks)
     dup.headers, dup.unredirected_hdrs = dict(req.headers), dict(req.unredirected_hdrs)
     if req.has_proxy() or vars(req).get("_tunnel_host"):
-        dup.full_url = req.full_url  # parsed anew
+        dup.full_url = req.full_url  # parsed anew: opened a third time, it would be in the clear
     return dup
 
 
@@ -453,16 +454,17 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def __init__(self, source: TokenSource) -> None:
         self.source = source
-        self._site = Request(source.config.base_url).origin_req_host
+        self._site = Request(source.config.base_url)
         self._next_renewal = float("-inf")
 
     def http_request(self, req: Request) -> Request:
         """Return a copy of `req` that bears the token if it is for the origin, else `req`."""
-        is_aimed = req.unverifiable and req.origin_req_host != self._site  # by a foreign host
-        if is_aimed or not self.source.config._origin.match(req.full_url):
+        began_elsewhere = req.unverifiable and req.origin_req_host != self._site.origin_req_host
+        if began_elsewhere or not self.source.config._origin.match(req.full_url):
             return req
         if req.has_header("Authorization"):
-            return req if req.has_proxy() else _copy_request(req)
+            # urllib opens an http request again for a proxy that speaks TLS: a copy, for ever.
+            return req if self._site.type == "http" and req.has_proxy() else _copy_request(req)
         token = self.source.token()
         dup = _copy_request(req, bearer=self, bearer_original=req, bearer_token=token)
         dup.add_unredirected_header("Authorization", token.authorization)
@@ -494,7 +496,7 @@ class BearerAuth:
         self.source = source
 
     def __call__(self, request: Any) -> Any:
-        """Return `request`, its header set, whatever stood there. Raises TokenError."""
+        """Set the header, whatever stood there, if `request` is for the origin, and return it."""
         if self.source.config._origin.match(str(request.url)):
             request.headers["Authorization"] = self.source.token().authorization
         return request
@@ -507,7 +509,6 @@ def _demo() -> None:
     """Run the whole flow against a stand-in for Atlassian that listens on a loopback port."""
     from http.server import BaseHTTPRequestHandler
     from socketserver import TCPServer
-    from urllib.request import ProxyHandler
 
     secret, bearers = os.urandom(16).hex(), ["none yet"]
 
@@ -556,20 +557,19 @@ def _demo() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command of `argv`, by default the process's own; exit with 1 or 2 if it fails."""
     import argparse
-    from contextlib import redirect_stdout
 
     parser = argparse.ArgumentParser(epilog=Config.from_env.__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("demo", help="show the whole flow, without settings or a network")
     commands.add_parser("assertion", help="print a signed JWT, without a network")
-    token = commands.add_parser("token", help="print an access token")
+    token = commands.add_parser("token", help="print an access token; --json: the whole token")
     token.add_argument("--json", action="store_true", help="print the whole token")
-    get = commands.add_parser("get", help="GET a URL with the token and write out the body")
+    get = commands.add_parser("get", help="GET a URL or a path after the base URL, write the body")
     get.add_argument("url", help="at the site; one that starts with / goes after the base URL")
     try:
         # Not sys.stdout: what that could not write, the interpreter would try to write again.
-        with open(1, "w", closefd=False) as out, redirect_stdout(out):
+        with open(1, "w", closefd=False) as out, contextlib.redirect_stdout(out):
             args = parser.parse_args(argv)
             if args.command == "demo":
                 return _demo()
@@ -592,7 +592,7 @@ def main(argv: list[str] | None = None) -> None:
                 raise OSError(f"{error}\n{error.read().decode('utf-8', 'replace')}") from None
     except (BrokenPipeError, KeyboardInterrupt):
         parser.exit(1)
-    except (OSError, HTTPException, ValueError) as error:
+    except (OSError, HTTPException, ValueError, OverflowError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
 
