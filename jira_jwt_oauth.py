@@ -531,8 +531,9 @@ def _demo() -> None:
         def do_POST(self) -> None:
             self.do_GET()
 
-    with TCPServer(("127.0.0.1", 0), StandIn) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with TCPServer(("127.0.0.1", 0), StandIn) as server, contextlib.ExitStack() as stack:
+        threading.Thread(target=server.serve_forever).start()
+        stack.callback(server.shutdown)
         site = f"http://127.0.0.1:{server.server_address[1]}"
         hook = {"baseUrl": site, "oauthClientId": "demo", "sharedSecret": secret}
         at = Endpoint("https://as.example", f"{site}/oauth2/token")
@@ -551,7 +552,6 @@ def _demo() -> None:
             print(f"{step}\n")
             with config.opener(direct, token=held).open(f"{site}/rest/api/3/myself") as answer:
                 print(f"{answer.read().decode()}\n")
-        server.shutdown()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2635,21 +2635,12 @@ def test_the_stand_in_of_the_demo_wants_the_token(monkeypatch, capfd):
     assert "401" in capfd.readouterr().err
 
 
-def test_the_demo_ends_also_when_it_fails():
-    program = (
-        "import jira_jwt_oauth as j\n"
-        "good = j.Config.assertion\n"
-        "j.Config.assertion = lambda self, now=None: good(self, now) + 'A'\n"
-        "j.main(['demo'])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=str(MODULE.parent),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        timeout=30,
-    )
-    assert done.returncode == 1
+def test_a_demo_leaves_no_thread_behind_also_when_it_fails(monkeypatch, capfd):
+    threads = set(threading.enumerate())
+    assert status_of("demo") == 0
+    monkeypatch.setattr(Config, "assertion", lambda self, now=None: VECTOR)
+    assert status_of("demo") == 1
+    assert set(threading.enumerate()) <= threads
 
 
 def test_the_command_assertion_prints_a_signed_jwt_and_asks_nobody(in_environment, server, capfd):
