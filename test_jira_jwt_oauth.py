@@ -457,6 +457,12 @@ def test_base64url_is_of_its_alphabet_without_padding_and_decodes_to_what_it_was
     assert base64.b64decode(text + "=" * (-len(text) % 4), altchars="-_") == data
 
 
+def test_base64url_keeps_whatever_character_comes_last():
+    for last in range(256):
+        data = bytes([0, 0, last])
+        assert base64.b64decode(jjo._base64url(data), altchars="-_") == data
+
+
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]))
 JSON = st.recursive(
     st.none()
@@ -482,18 +488,18 @@ def test_claims_are_utf_8_without_escapes_or_spaces():
 
 
 @pytest.mark.parametrize(
-    ("claims", "secret", "error"),
+    ("claims", "secret", "error", "told"),
     [
-        ({"a": float("nan")}, "s", ValueError),
-        ({"a": float("inf")}, "s", ValueError),
-        ({"a": "\ud800"}, "s", ValueError),
-        ({"a": object()}, "s", TypeError),
-        ({}, None, TypeError),
-        ({}, 5, TypeError),
+        ({"a": float("nan")}, "s", ValueError, "not JSON compliant"),
+        ({"a": float("inf")}, "s", ValueError, "not JSON compliant"),
+        ({"a": "\ud800"}, "s", ValueError, "^claims cannot be encoded as UTF-8"),
+        ({"a": object()}, "s", TypeError, "not JSON serializable"),
+        ({}, None, TypeError, "^secret must be str, not NoneType"),
+        ({}, 5, TypeError, "^secret must be str, not int"),
     ],
 )
-def test_what_cannot_be_encoded_is_refused(claims, secret, error):
-    with pytest.raises(error):
+def test_what_cannot_be_encoded_is_refused(claims, secret, error, told):
+    with pytest.raises(error, match=told):
         jjo.encode_jwt(claims, secret)
 
 
@@ -590,6 +596,7 @@ def test_a_subject_that_is_a_whole_urn_is_sent_as_it_is(subject):
         ("https://a.example/wiki/", "https://a.example/wiki"),
         ("https://a.example/wiki", "https://a.example/wiki"),
         ("https://A.example:8443", "https://A.example:8443"),
+        ("https://a.example/X", "https://a.example/X"),
         ("https://a.example:65535", "https://a.example:65535"),
         ("https://a.example/a@b", "https://a.example/a@b"),
         ("https://[::1]:1/", "https://[::1]:1"),
@@ -654,7 +661,8 @@ def test_a_bad_url_is_refused_by_name_and_shown(name, url):
     with pytest.raises(ValueError, match=f"^{name} must be https://HOST") as caught:
         Config(**{**SITE, **changes})
     shown = "..." if "@" in url else re.sub("[?#].*", lambda cut: f"{cut[0][0]}...", url)
-    assert str(caught.value).endswith(f"; it is {shown!r}")
+    told = f", http for localhost, 127.0.0.1, [::1]; it is {shown!r}"
+    assert str(caught.value).endswith(told)
 
 
 @pytest.mark.parametrize(
@@ -1258,6 +1266,7 @@ def test_a_signature_is_not_shown_wherever_it_is_echoed(server, words):
     error = refused(server.config().token_source())
     signature = server.posts[0].form["assertion"].rpartition(".")[2]
     assert signature[:20] not in str(error)
+    assert words.format("...", "...")[:200] in str(error)
 
 
 @pytest.mark.parametrize("status_line", ["{}", "HTTP/1.1 {}", "HTTP/{} 200 OK"])
