@@ -315,11 +315,10 @@ class TokenSource:
             raise ValueError("token must have an access_token of visible ASCII")
         if not (0 < timeout <= threading.TIMEOUT_MAX and leeway >= 0):
             raise ValueError(f"timeout must be finite, > 0; leeway >= 0: {timeout!r}, {leeway!r}")
-        self.config = config
+        self.config, self._timeout, self._leeway = config, timeout, leeway
         self._opener = build_opener(*map(_copy_handler, handlers))
         # No handler is asked about an answer, whatever it is: an assertion follows no redirect.
         self._opener.error = lambda proto, request, response, *_: response  # type: ignore
-        self._timeout, self._leeway = timeout, leeway
         self._held, self._clock_offset = token, 0.0
         self._lock = threading.Lock()  # for changes of what is held
         # The exchange to come: whoever has its lock makes it, and leaves here what came of it.
@@ -531,8 +530,9 @@ def _demo() -> None:
         def do_POST(self) -> None:
             self.do_GET()
 
+    StandIn.timeout = 1  # second; a client that was interrupted may hold its connection in silence
     with TCPServer(("127.0.0.1", 0), StandIn) as server, contextlib.ExitStack() as stack:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         stack.callback(server.shutdown)
         site = f"http://127.0.0.1:{server.server_address[1]}"
         hook = {"baseUrl": site, "oauthClientId": "demo", "sharedSecret": secret}

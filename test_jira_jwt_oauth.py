@@ -2652,6 +2652,21 @@ def test_a_demo_leaves_no_thread_behind_also_when_it_fails(monkeypatch, capfd):
     assert set(threading.enumerate()) <= threads
 
 
+def test_a_demo_that_is_interrupted_ends_although_a_connection_stays_open(monkeypatch, capfd):
+    connect = socket.create_connection
+
+    def interrupted(*args, **options):
+        connection = connect(*args, **options)
+        raise KeyboardInterrupt(connection)
+
+    monkeypatch.setattr(socket, "create_connection", interrupted)
+    statuses = []
+    demo = threading.Thread(target=lambda: statuses.append(status_of("demo")), daemon=True)
+    demo.start()
+    demo.join(10)
+    assert statuses == [1]
+
+
 def test_the_command_assertion_prints_a_signed_jwt_and_asks_nobody(in_environment, server, capfd):
     assert status_of("assertion") == 0
     assert verify(capfd.readouterr().out.strip())["tnt"] == server.url
