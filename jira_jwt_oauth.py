@@ -282,7 +282,7 @@ def _parse_token(answer: dict[str, Any], sent_at: float) -> Token:
 def _copy_handler(handler: Any) -> Any:
     """Return a copy, since a handler has one `parent`: the opener that it is in."""
     dup = copy.copy(handler)
-    if isinstance(dup, ProxyHandler):
+    if isinstance(dup, ProxyHandler) and "proxies" in vars(dup):
         ProxyHandler.__init__(dup, vars(dup)["proxies"])  # its methods are bound to the original
     return dup
 
@@ -382,10 +382,9 @@ class TokenSource:
             return _parse_token(content, sent_at)
         except Exception as cause:  # whatever http.client, a codec or a handler may think of
             with contextlib.suppress(Exception):  # no usable Date; it is in GMT (RFC 9110, 5.6.7)
-                date = parsedate_to_datetime(f"{headers['Date']} GMT").timestamp()
-                answered_at = time.time() + self._clock_offset
-                off = date - min(max(date, signed_at), answered_at)  # 0 for one that lies between
-                if status in (400, 401) and abs(off) > _CLOCK_TOLERANCE:
+                date = parsedate_to_datetime(headers["Date"].rstrip(" GMT") + " GMT").timestamp()
+                off = date - min(max(date, signed_at), time.time() + self._clock_offset)
+                if status in (400, 401) and abs(off) > _CLOCK_TOLERANCE:  # 0 for one in between
                     self._clock_offset += off
             return self._error(cause, status, headers, body)
 
@@ -534,6 +533,7 @@ def _demo() -> None:
     with TCPServer(("127.0.0.1", 0), StandIn) as server, contextlib.ExitStack() as stack:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         stack.callback(server.shutdown)
+        server.handle_error = lambda *_: None  # type: ignore  # of a client that was interrupted
         site = f"http://127.0.0.1:{server.server_address[1]}"
         hook = {"baseUrl": site, "oauthClientId": "demo", "sharedSecret": secret}
         at = Endpoint("https://as.example", f"{site}/oauth2/token")
@@ -589,10 +589,10 @@ def main(argv: list[str] | None = None) -> None:
                 with config.opener().open(url, timeout=30) as answer:
                     out.buffer.write(answer.read())
             except HTTPError as error:
-                raise OSError(f"{error}\n{error.read().decode('utf-8', 'replace')}") from None
+                raise OSError(f"{error}\n{error.read(65536).decode('utf-8', 'replace')}") from None
     except (BrokenPipeError, KeyboardInterrupt):
         parser.exit(1)
-    except (OSError, HTTPException, ValueError, OverflowError) as error:
+    except (OSError, HTTPException, ValueError, OverflowError, MemoryError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
 

@@ -1815,6 +1815,17 @@ def test_a_date_without_a_zone_is_not_of_this_machines(server, clock, monkeypatc
     assert len(server.posts) == 1
 
 
+@pytest.mark.parametrize(
+    "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"]
+)
+def test_each_form_of_a_date_corrects_the_clock(server, clock, form):
+    clock.wrong = -600
+    date = time.strftime(form, time.gmtime(clock.server_time()))
+    server.script.append(answer(400, {"error": "invalid_grant"}, Date=date))
+    server.config().token_source().token()
+    assert abs(server.posts[1].claims["iat"] - clock.server_time()) < 3
+
+
 def test_a_date_in_the_year_9999_is_survived(server, clock):
     date = "Fri, 31 Dec 9999 23:59:59 GMT"
     server.script.extend([answer(400, {"error": "invalid_grant"}, Date=date), strict(clock)])
@@ -2158,6 +2169,14 @@ def test_a_proxy_that_speaks_tls_gets_the_call_once(server, tls_server, tls):
     own = Request(f"{server.url}/2", headers={"Authorization": "Bearer own"})
     assert opened(opener, own)["bearer"] == "Bearer own"
     assert [call[0] for call in tls_server.calls] == [f"{server.url}/1", f"{server.url}/2"]
+
+
+def test_a_proxy_handler_may_choose_its_proxy_by_itself(server):
+    class Own(ProxyHandler):
+        def __init__(self):
+            pass
+
+    assert opened(server.config().opener(Own()), f"{server.url}/rest")["bearer"]
 
 
 def test_a_proxy_serves_what_is_not_for_the_site_too(server):
@@ -2757,11 +2776,22 @@ def test_a_body_that_is_shorter_than_announced_is_told(in_environment, server, c
     assert "2 bytes read, 7 more expected" in capfd.readouterr().err
 
 
-def test_an_error_whose_body_breaks_off_is_told(in_environment, server, capfd, monkeypatch):
-    short = raw(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nab")
+@pytest.mark.parametrize("length", [9, 10**20])
+def test_an_error_whose_body_breaks_off_is_told(in_environment, server, capfd, monkeypatch, length):
+    short = raw(b"HTTP/1.1 404 No\r\nContent-Length: %d\r\n\r\nab" % length)
     monkeypatch.setattr(StandInHandler, "site", lambda handler, _: short(handler))
     assert status_of("get", "/x") == 1
-    assert capfd.readouterr().err
+    assert "HTTP Error 404: No\nab" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: 9" + b"0" * 15, b"Content-Length: 9" + b"0" * 25]
+)
+def test_a_body_beyond_all_memory_is_no_traceback(in_environment, server, capfd, monkeypatch, head):
+    huge = raw(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\nab")
+    monkeypatch.setattr(StandInHandler, "site", lambda handler, _: huge(handler))
+    assert status_of("get", "/x") == 1
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_refused_token_is_told_in_one_line(in_environment, server, capfd):
