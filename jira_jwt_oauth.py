@@ -384,7 +384,7 @@ class TokenSource:
             with contextlib.suppress(Exception):  # no usable Date; it is in GMT (RFC 9110, 5.6.7)
                 date = parsedate_to_datetime(headers["Date"].rstrip(" GMT") + " GMT").timestamp()
                 off = date - min(max(date, signed_at), time.time() + self._clock_offset)
-                if status in (400, 401) and abs(off) > _CLOCK_TOLERANCE:  # 0 for one in between
+                if status in (400, 401) and abs(off) > _CLOCK_TOLERANCE:  # a slow server's is 0
                     self._clock_offset += off
             return self._error(cause, status, headers, body)
 
@@ -593,7 +593,7 @@ def main(argv: list[str] | None = None) -> None:
     except (BrokenPipeError, KeyboardInterrupt):
         parser.exit(1)
     except (OSError, HTTPException, ValueError, OverflowError, MemoryError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
+        parser.exit(1, f"{parser.prog}: {str(error) or repr(error)}\n")
 
 
 if __name__ == "__main__":
