@@ -1,85 +1,123 @@
-"""OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant, on the standard library alone.
+"""OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant, standard library only.
 
-Turns the client ID and shared secret of an Atlassian Connect app into calls made as a user:
+An Atlassian Connect app has a client ID and a shared secret. This module turns them into API
+calls that the app makes as a user:
 
-    config = Config(base_url="https://mycompany.atlassian.net", subject="557058:12345678-...",
-                    client_id="...", client_secret="...")
-    with config.opener().open(config.base_url + "/rest/api/3/myself", timeout=30) as response:
-        print(response.read())
+    from jira_jwt_oauth import Config
+
+    config = Config(
+        base_url="https://mycompany.atlassian.net",
+        subject="557058:12345678-1234-1234-1234-123456789abc",
+        client_id="...",
+        client_secret="...",
+    )
+    opener = config.opener()
+    with opener.open(config.base_url + "/rest/api/3/myself", timeout=30) as response:
+        print(response.read().decode())
+
+Sources: Atlassian, "User impersonation for Connect apps"; RFC 7523 (JWT bearer grant), RFC 7515
+(signatures), RFC 6749 (OAuth 2.0), RFC 6750 (bearer tokens).
 """
 # Copyright (c) 2026 the jira-jwt-oauth authors
 # SPDX-License-Identifier: MIT
-# Origin: jira_jwt_oauth.py of the distribution jira-jwt-oauth; keep these lines in copies.
+# Origin: jira_jwt_oauth.py of the distribution jira-jwt-oauth. Keep these lines in copies.
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import copy
 import hmac
-import io
 import json
+import math
 import os
 import random
 import re
+import sys
 import threading
 import time
-from email.utils import parsedate_to_datetime
-from http.client import HTTPException, IncompleteRead, responses
-from typing import Any, Iterable, Mapping, NamedTuple
+from calendar import timegm
+from email.utils import parsedate
+from http.client import HTTPException, IncompleteRead
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
-from urllib.request import BaseHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.parse import urlencode, urlsplit
+from urllib.request import (
+    BaseHandler,
+    HTTPErrorProcessor,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
 
-__version__ = "0.1.0"
+__all__ = [
+    "ATLASSIAN",
+    "ATLASSIAN_GOVERNMENT",
+    "GRANT_TYPE",
+    "BearerAuth",
+    "ClaimSet",
+    "Config",
+    "Endpoint",
+    "HTTPBearerAuthHandler",
+    "Token",
+    "TokenError",
+    "TokenSource",
+    "encode_jwt",
+    "format_scopes",
+]
+__version__ = "0.2.0"
+
+# Values
 
 
 class Endpoint(NamedTuple):
     """An authorization server."""
 
-    auth_url: str  # what an assertion names as its audience, any non-empty string
-    token_url: str  # of the token endpoint, https
+    auth_url: str  # names the server in the "aud" claim; any non-empty string
+    token_url: str  # the https URL of its token endpoint
 
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-_SERVER = "https://oauth-2-authorization-server.services.atlassian.com"
-ATLASSIAN = Endpoint(auth_url=_SERVER, token_url=f"{_SERVER}/oauth2/token")
-_VISIBLE_ASCII = "[!-~]+"
-_NUMBER = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
-_URL = r"(?ai)(https?)://(\[[\da-f]*:[\da-f]*:[\da-f:.]*\]|[^][\\/?#@:%]+)(?::([1-9]\d{0,4}))?(/[^\\?#]*)?"
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # where http is good enough
-_URN = "urn:atlassian:connect:"
-_JWT_HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
-_TRANSIENT = {408, 429, 500, 502, 503, 504, "temporarily_unavailable", "server_error"}
-_CLOCK_TOLERANCE = 5  # seconds that a server's Date may be off without being believed
-_MAX_ANSWER = 65536  # bytes
+
+ATLASSIAN = Endpoint(
+    auth_url="https://oauth-2-authorization-server.services.atlassian.com",
+    token_url="https://oauth-2-authorization-server.services.atlassian.com/oauth2/token",
+)
+ATLASSIAN_GOVERNMENT = Endpoint(
+    auth_url="https://oauth-2-authorization-server.services.atlassian-us-gov-mod.com",
+    token_url="https://oauth-2-authorization-server.services.atlassian-us-gov-mod.com/oauth2/token",
+)
 
 
 class ClaimSet(NamedTuple):
-    """What an assertion claims (RFC 7523, section 3); its `_asdict()` is what is signed."""
+    """The claims of an assertion, in the order in which they are signed (RFC 7523, section 3)."""
 
     iss: str
     sub: str
     tnt: str
     aud: str
-    exp: int  # seconds since the epoch, as is iat
-    iat: int
+    exp: int  # seconds since the epoch
+    iat: int  # seconds since the epoch
 
 
 class Token(NamedTuple):
-    """An access token; to keep one, write its `_asdict()` as JSON, and read `Token(**saved)`."""
+    """An access token.
+
+    To keep a token between runs, write ``token._asdict()`` as JSON and read it back with
+    ``Token(**saved)``.
+    """
 
     access_token: str
-    expires_at: float | None = None  # seconds since the epoch; None: no expiry is known
+    expires_at: float | None = None  # seconds since the epoch; None if no expiry is known
     token_type: str = "Bearer"
 
     def is_expired(self, leeway: float = 10.0) -> bool:
-        """Tell whether the token has expired, or will within `leeway` seconds."""
+        """Return whether the token expires within ``leeway`` seconds, or already has."""
         return self.expires_at is not None and self.expires_at - leeway <= time.time()
 
     @property
     def authorization(self) -> str:
-        """The value of the Authorization header (RFC 6750, section 2.1)."""
+        """The value of the Authorization header, a str (RFC 6750, section 2.1)."""
         return f"Bearer {self.access_token}"
 
     def __repr__(self) -> str:
@@ -87,15 +125,22 @@ class Token(NamedTuple):
 
 
 class TokenError(URLError):
-    """No usable token could be had; `reason` and `str()` are the same one line, without secrets."""
+    """Raised if there is no usable access token.
 
-    status: int | None = None  # of the token endpoint's answer, None if there was none
+    ``reason`` and ``str()`` are the same single line, which contains no secret. The other
+    attributes hold what the token endpoint answered. Look at them, but do not log them: a server
+    can repeat in them what it was sent.
+    """
+
+    status: int | None = None  # the HTTP status, or None if there was no answer
     error: str | None = None  # the server's words (RFC 6749, section 5.2)
     error_description: str | None = None
-    body: bytes = b""  # of a refusal, at most 64 KiB; empty after a 2xx, which may hold a token
-    retry_after: float | None = None  # seconds that the server asks to wait
+    body: bytes = b""  # the first 64 KiB of a refusal; empty after a 2xx, which may hold a token
+    retry_after: float | None = None  # the seconds that the server asks you to wait
     _is_transient: bool = False
-    __str__ = OSError.__str__  # URLError's own puts "urlopen error" around it
+
+    def __str__(self) -> str:
+        return str(self.reason)
 
 
 def _check_type(name: str, value: object, expected: type) -> None:
@@ -103,74 +148,221 @@ def _check_type(name: str, value: object, expected: type) -> None:
         raise TypeError(f"{name} must be {expected.__name__}, not {type(value).__name__}")
 
 
-def _utf8(name: str, text: str | bytes) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    _check_type(name, text, str)
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} cannot be encoded as UTF-8") from None  # its cause shows the text
+def _excerpt(text: str) -> str:
+    """Return the start of a text as a literal: on one line, with escapes and quotes."""
+    return repr(text[:200])
+
+
+# Signing
+
+_JWT_HEADER = b'{"alg":"HS256","typ":"JWT"}'
+_SCOPE = r"[!#-\[\]-~]+"
 
 
 def _base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
-    """Sign `claims`, in their order, with HMAC-SHA256 and return the JWT (RFC 7519; RFC 7515).
+def _utf8(name: str, text: Any) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be str or bytes, not {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # The original error shows a part of the text, which may be the secret.
+        raise ValueError(f"{name} contains a character that UTF-8 cannot encode") from None
 
-    A str `secret` is used as UTF-8. Raises TypeError or ValueError for what JSON cannot hold.
+
+def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
+    """Return a JWT of ``claims``, signed with HMAC-SHA256 (RFC 7519; RFC 7515).
+
+    claims: a mapping with values that JSON can hold. Their order is kept.
+    secret: str, which is used as UTF-8, or bytes.
+
+    Raises TypeError or ValueError for claims that JSON cannot hold, or another kind of secret.
     """
+    _check_type("claims", claims, Mapping)
     payload = json.dumps(dict(claims), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    signed = _JWT_HEADER + b"." + _base64url(_utf8("claims", payload))
+    signed = _base64url(_JWT_HEADER) + b"." + _base64url(payload.encode())
     signature = hmac.digest(_utf8("secret", secret), signed, "sha256")
     return (signed + b"." + _base64url(signature)).decode()
 
 
 def format_scopes(scopes: str | Iterable[str]) -> str:
-    """Upper-case scopes and join them by one space, in the order given (RFC 6749, section 3.3).
+    """Return scopes in upper case, in the order given, with one space between them.
 
-    Each may hold several, split at white space and at "+". Raises TypeError.
+    scopes: a str, or an iterable of str. Each may hold several scopes, separated by white space
+    or "+".
+
+    Raises ValueError if there is no scope, or if one contains a character that is not allowed
+    (RFC 6749, section 3.3). Raises TypeError for anything that is not a str.
     """
     try:
         text = scopes if isinstance(scopes, str) else " ".join(scopes)
-    except TypeError as error:
-        raise TypeError("scopes must be a str or an iterable of str") from error
-    return " ".join(text.replace("+", " ").upper().split())
+    except TypeError:
+        raise TypeError("scopes must be a str or an iterable of str") from None
+    names = text.replace("+", " ").split()
+    if not names:
+        raise ValueError("scopes must name at least one scope; leave it out to get all of them")
+    for name in names:
+        if not re.fullmatch(_SCOPE, name):
+            raise ValueError(
+                f"scopes must be visible ASCII without quotes and backslashes: {_excerpt(name)}"
+            )
+    return " ".join(names).upper()
 
 
-def _json_object(text: str | bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError, TypeError, RecursionError):
-        return {**json.loads(_utf8("JSON", text).decode("utf-8-sig", "replace"))}
-    return {}
+# Origins
+
+_URL = re.compile(
+    r"""
+    (https?) ://
+    ( [a-z0-9_-]+ (?: \. [a-z0-9_-]+ )*             # a name or an IPv4 address
+    | \[ (?: [0-9a-f]* : ){2} [0-9a-f:.]* \] )       # an IPv6 address
+    (?: : ( [1-9][0-9]{0,4} ) )?                     # a port
+    (?: [/?\#] .* )?
+    """,
+    re.ASCII | re.DOTALL | re.IGNORECASE | re.VERBOSE,
+)
+_DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-def _check_url(name: str, url: str) -> re.Pattern[str]:
-    """Raise ValueError if `url` is not safe; return a pattern of the URLs of its origin."""
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Return the scheme, host and port of a URL, or None if it is not plainly an HTTP URL.
+
+    Credentials go to equal origins only. So a URL that different programs read in different
+    ways, one with user info or an escaped host for example, has no origin.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        return None
+    scheme = match[1].lower()
+    host = match[2].lower()
+    port = int(match[3] or _DEFAULT_PORT[scheme])
+    return (scheme, host, port) if port <= 65535 else None
+
+
+# Settings
+
+_URN = "urn:atlassian:connect:"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_GOVERNMENT_DOMAINS = (".atlassian-us-gov-mod.net", ".atlassian-us-gov-mod.com")
+_VISIBLE_ASCII = "[!-~]+"
+# What can be wrong with a URL: a pattern that finds it, and what to say.
+_URL_FAULTS = (
+    (r"[^!-~]", "must be visible ASCII, without spaces"),
+    (r"^(?!(?i:https?)://)", "must start with https://"),
+    (r"\\", "must not contain a backslash"),
+    (r"^[^/]*//[^/?#]*@", "must not contain a user name or password"),
+    (r"\?", "must not contain a query: remove it from the '?' on"),
+    (r"#", "must not contain a fragment: remove it from the '#' on"),
+)
+# What an account ID is often mistaken for: what shows it, and what to say.
+_SUBJECT_FAULTS = (
+    ("@", "an e-mail address is not an account ID"),
+    ("/", "a URL is not an account ID, but a profile's URL ends in one"),
+    ("%", 'it is percent-encoded: write "%3A" as ":"'),
+    ("", "only letters, digits, ':', '-' and '_' are allowed"),
+)
+
+
+def _check_url(name: str, url: str) -> None:
     _check_type(name, url, str)
-    match = re.fullmatch(_VISIBLE_ASCII, url) and re.fullmatch(_URL, url)
-    is_https = bool(match and match[1].lower() == "https")
-    if not match or int(match[3] or 1) > 65535 or not (is_https or match[2] in _LOOPBACK):
-        rule = "https://HOST[:PORT][/PATH] in visible ASCII, with no user info, query or fragment"
-        # Of user info, query and fragment, which may hold a secret, nothing is shown.
-        shown = "..." if "@" in url else re.sub(r"(?s)(?<=[?#]).*", "...", url)
-        raise ValueError(f"{name} must be {rule}, http for {', '.join(_LOOPBACK)}; it is {shown!r}")
-    default = "443" if is_https else "80"
-    port = f"(:{default})?" if match[3] in (None, default) else f":{match[3]}"
-    # Without (?a), a Kelvin sign would be as good as a k.
-    return re.compile(rf"(?ai){match[1]}://{re.escape(match[2])}{port}([/?#]|\Z)")
+    shown = f": {_excerpt(url)}"
+    if re.search("[@?#]", url):
+        shown = " (not shown, as it may hold a secret)"
+    for pattern, fault in _URL_FAULTS:
+        if re.search(pattern, url):
+            raise ValueError(f"{name} {fault}{shown}")
+    origin = _origin(url)
+    if origin is None:
+        raise ValueError(
+            f"{name} must have a valid host name, and a port from 1 to 65535 if any{shown}"
+        )
+    if origin[0] == "http" and origin[1] not in _LOOPBACK:
+        raise ValueError(
+            f"{name} must start with https:// (or be on {', '.join(_LOOPBACK)}){shown}"
+        )
+
+
+def _check_printable(name: str, text: str) -> None:
+    _check_type(name, text, str)
+    if not text:
+        raise ValueError(f"{name} must not be empty")
+    if " " in text or not text.isprintable():
+        raise ValueError(
+            f"{name} must not contain spaces or unprintable characters: {_excerpt(text)}"
+        )
+
+
+def _check_subject(subject: str) -> None:
+    _check_printable("subject", subject)
+    if subject.startswith(_URN) or re.fullmatch("[A-Za-z0-9:_-]+", subject):
+        return
+    fault = next(fault for sign, fault in _SUBJECT_FAULTS if sign in subject)
+    raise ValueError(f"subject must be an Atlassian account ID ({fault}): {_excerpt(subject)}")
+
+
+def _check_secret(secret: str | bytes) -> None:
+    """Raise an error without the secret, for it must not be shown."""
+    if not _utf8("client_secret", secret):
+        raise ValueError("client_secret must not be empty")
+    if isinstance(secret, bytes):
+        return
+    if secret != secret.strip():
+        raise ValueError("client_secret must not start or end with white space: strip() it")
+    if not secret.isprintable():
+        raise ValueError(
+            "client_secret must not contain unprintable characters"
+            ' (a file with a byte order mark? Read it with encoding="utf-8-sig")'
+        )
+
+
+def _check_endpoint(endpoint: Endpoint) -> None:
+    _check_type("endpoint", endpoint, Endpoint)
+    _check_type("auth_url", endpoint.auth_url, str)
+    if not _utf8("auth_url", endpoint.auth_url):
+        raise ValueError("auth_url must not be empty")
+    _check_url("token_url", endpoint.token_url)
+
+
+def _check_site(base_url: str) -> None:
+    """Check what only Atlassian's own sites have in common."""
+    path = urlsplit(base_url).path
+    if path not in ("", "/wiki"):
+        raise ValueError(
+            f"base_url must end after the host name, or after /wiki for Confluence;"
+            f" remove {_excerpt(path)}: {_excerpt(base_url)}"
+        )
+
+
+def _endpoint_of(base_url: str) -> Endpoint:
+    host = str(urlsplit(base_url).hostname)
+    return ATLASSIAN_GOVERNMENT if host.endswith(_GOVERNMENT_DOMAINS) else ATLASSIAN
+
+
+def _missing(names: Iterable[str], values: Mapping[str, Any]) -> str:
+    return ", ".join(name for name in names if not values.get(name))
 
 
 class Config:
-    """Who asks for tokens, as whom, and where: checked when it is made, and never changed.
+    """The settings: a site, a user to act as, and the credentials of an app.
 
-    base_url: str, of the site; Confluence's ends in "/wiki". A slash at its end is dropped.
-    subject: str, the account ID of the user to act as, or a whole "urn:atlassian:connect:..." URN.
-    client_id: str, client_secret: str or bytes; what Atlassian gives the app when it is installed.
-    scopes: str or iterable of str, kept as `format_scopes` gives them; None: all that the app has.
-    endpoint: Endpoint, the authorization server.
-    Raises ValueError, or TypeError for a wrong type, naming the argument.
+    base_url: str, the URL of the site. For Confluence it ends in "/wiki".
+    subject: str, the account ID of the user, or a whole "urn:atlassian:connect:..." URN.
+    client_id: str, which Atlassian sends as "oauthClientId" when the app is installed.
+    client_secret: str or bytes, which Atlassian sends as "sharedSecret".
+    scopes: what ``format_scopes`` takes, or None for all the scopes that the app has.
+    endpoint: Endpoint, the authorization server, or None for Atlassian's own.
+
+    The arguments are attributes of the same names. They are checked once and never change: use
+    ``replace`` to make another Config.
+
+    Raises ValueError, or TypeError for a wrong type. The message names the argument and does not
+    contain the secret.
+
     Source: Atlassian, "User impersonation for Connect apps".
     """
 
@@ -182,418 +374,887 @@ class Config:
         client_id: str,
         client_secret: str | bytes,
         scopes: str | Iterable[str] | None = None,
-        endpoint: Endpoint = ATLASSIAN,
+        endpoint: Endpoint | None = None,
     ) -> None:
-        origin = _check_url("base_url", base_url)
-        for name, text in (("subject", subject), ("client_id", client_id)):
-            _check_type(name, text, str)
-            if " " in text or not text.isprintable() or not text:
-                raise ValueError(f"{name} must be printable, with no space, not empty: {text!r}")
-        if "@" in subject and not subject.startswith(_URN):
-            raise ValueError(f"subject must be an account ID, no e-mail address: {subject!r}")
-        if not _utf8("client_secret", client_secret) or client_secret != client_secret.strip():
-            raise ValueError("client_secret must not be empty or have white space at an end")
-        _check_type("endpoint", endpoint, Endpoint)
-        _check_type("auth_url", endpoint.auth_url, str)
-        if not _utf8("auth_url", endpoint.auth_url):
-            raise ValueError("auth_url must not be empty")
-        _check_url("token_url", endpoint.token_url)
-        formatted = None if scopes is None else format_scopes(scopes)
-        if formatted is not None and not (formatted and formatted.isprintable()):
-            raise ValueError(f"scopes must be printable and not empty (None for all): {scopes!r}")
-        self.base_url, self.subject = base_url.rstrip("/"), subject
-        self.client_id, self.client_secret = client_id, client_secret
-        self.scopes, self.endpoint, self._origin = formatted, endpoint, origin
+        _check_url("base_url", base_url)
+        _check_subject(subject)
+        _check_printable("client_id", client_id)
+        _check_secret(client_secret)
+        self.base_url = base_url.rstrip("/")
+        self.subject = subject
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self.scopes = None if scopes is None else format_scopes(scopes)
+        self.endpoint = _endpoint_of(self.base_url) if endpoint is None else endpoint
+        _check_endpoint(self.endpoint)
+        if self.endpoint in (ATLASSIAN, ATLASSIAN_GOVERNMENT):
+            _check_site(self.base_url)
+        self._endpoint_argument = endpoint  # the last attribute: see __setattr__
 
     def __setattr__(self, name: str, value: object) -> None:
-        if hasattr(self, "_origin"):  # the last to be set
-            raise AttributeError(f"{name} cannot be set: a Config does not change, make another")
+        if hasattr(self, "_endpoint_argument"):
+            raise AttributeError(f"a Config does not change: use config.replace({name}=...)")
         super().__setattr__(name, value)
 
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """Take the settings from environment variables; one that is empty counts as unset.
+    def __repr__(self) -> str:
+        return (
+            f"Config(base_url={self.base_url!r}, subject={self.subject!r},"
+            f" client_id={self.client_id!r}, client_secret=...,"
+            f" scopes={self.scopes!r}, endpoint={self.endpoint!r})"
+        )
 
-        JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID, JIRA_CLIENT_SECRET; optional JIRA_SCOPES,
-        JIRA_AUTH_URL, JIRA_TOKEN_URL. A wrong one is refused by name (ValueError).
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
+        """Return the Config that environment variables describe.
+
+        Required: JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID and JIRA_CLIENT_SECRET. Optional:
+        JIRA_SCOPES; JIRA_AUTH_URL and JIRA_TOKEN_URL, both or neither. An empty variable counts
+        as unset.
+
+        environ: a mapping, or None for ``os.environ``.
+
+        Raises ValueError. The message names the variables that are missing, or the wrong one.
         """
-        names = ("base_url", "subject", "client_id", "client_secret", *Endpoint._fields)
-        args = {name: environ.get(f"JIRA_{name.upper()}", "") for name in names}
-        urls = {name: args.pop(name) or getattr(ATLASSIAN, name) for name in Endpoint._fields}
+        environ = os.environ if environ is None else environ
+        required = ["JIRA_BASE_URL", "JIRA_SUBJECT", "JIRA_CLIENT_ID", "JIRA_CLIENT_SECRET"]
+        endpoint = Endpoint(environ.get("JIRA_AUTH_URL", ""), environ.get("JIRA_TOKEN_URL", ""))
+        if any(endpoint):
+            required += ["JIRA_AUTH_URL", "JIRA_TOKEN_URL"]
+        missing = _missing(required, environ)
+        if missing:
+            raise ValueError(f"environment variables are missing or empty: {missing}")
         try:
-            return cls(**args, scopes=environ.get("JIRA_SCOPES") or None, endpoint=Endpoint(**urls))
+            return cls(
+                base_url=environ["JIRA_BASE_URL"],
+                subject=environ["JIRA_SUBJECT"],
+                client_id=environ["JIRA_CLIENT_ID"],
+                client_secret=environ["JIRA_CLIENT_SECRET"],
+                scopes=environ.get("JIRA_SCOPES") or None,
+                endpoint=endpoint if any(endpoint) else None,
+            )
         except ValueError as error:
-            argument, _, problem = str(error).partition(" ")
-            raise ValueError(f"JIRA_{argument.upper()} {problem}") from None
+            # Every message of Config begins with the name of the argument.
+            argument, _, fault = str(error).partition(" ")
+            raise ValueError(f"JIRA_{argument.upper()} {fault}") from None
 
     @classmethod
-    def from_installation(cls, payload: Any, *, subject: str, **options: Any) -> Config:
-        """Take what Atlassian posts to the app's "installed" hook: its JSON, parsed or as it came.
+    def from_installation(
+        cls,
+        payload: Mapping[str, Any],
+        *,
+        subject: str,
+        scopes: str | Iterable[str] | None = None,
+        endpoint: Endpoint | None = None,
+    ) -> Config:
+        """Return the Config of what Atlassian posts to the app's "installed" hook.
 
-        The options are `scopes` and `endpoint`. Raises ValueError for what the payload lacks.
+        payload: a mapping, the JSON object of the hook, parsed.
+        subject, scopes, endpoint: as for ``Config``.
+
+        Raises ValueError if the payload lacks something, and what ``Config`` raises.
         """
-        given = _json_object(payload) if isinstance(payload, (str, bytes)) else payload
-        _check_type("payload", given, dict)
-        for key in ("baseUrl", "sharedSecret", "oauthClientId"):
-            if not given.get(key):
-                hint = "; the app needs the ACT_AS_USER scope" if key == "oauthClientId" else ""
-                raise ValueError(f"payload must have {key}{hint}")
-        site, app, secret = given["baseUrl"], given["oauthClientId"], given["sharedSecret"]
-        return cls(base_url=site, subject=subject, client_id=app, client_secret=secret, **options)
+        _check_type("payload", payload, Mapping)
+        missing = _missing(["baseUrl", "oauthClientId", "sharedSecret"], payload)
+        if missing:
+            hint = ""
+            if "oauthClientId" in missing:
+                hint = " (Atlassian sends it to apps with the ACT_AS_USER scope)"
+            raise ValueError(f"payload lacks {missing}{hint}")
+        return cls(
+            base_url=payload["baseUrl"],
+            subject=subject,
+            client_id=payload["oauthClientId"],
+            client_secret=payload["sharedSecret"],
+            scopes=scopes,
+            endpoint=endpoint,
+        )
+
+    def replace(self, **changes: Any) -> Config:
+        """Return another Config with some arguments changed, such as ``subject``.
+
+        Raises what ``Config`` raises.
+        """
+        arguments: dict[str, Any] = {
+            "base_url": self.base_url,
+            "subject": self.subject,
+            "client_id": self.client_id,
+            "client_secret": self.client_secret,
+            "scopes": self.scopes,
+            "endpoint": self._endpoint_argument,
+        }
+        return type(self)(**{**arguments, **changes})
 
     def claims(self, now: float | None = None) -> ClaimSet:
-        """Return the claim set of an assertion made `now`, in seconds since the epoch."""
-        prefix = "" if self.subject.startswith(_URN) else f"{_URN}useraccountid:"
-        iss, sub = f"{_URN}clientid:{self.client_id}", f"{prefix}{self.subject}"
-        iat = int(time.time() if now is None else now)  # the server allows 60 seconds from it
-        return ClaimSet(iss, sub, self.base_url, self.endpoint.auth_url, iat + 59, iat)
+        """Return the claim set of an assertion that is issued ``now``.
+
+        now: float, seconds since the epoch, or None for the present.
+        """
+        issued_at = int(time.time() if now is None else now)
+        is_urn = self.subject.startswith(_URN)
+        return ClaimSet(
+            iss=f"{_URN}clientid:{self.client_id}",
+            sub=self.subject if is_urn else f"{_URN}useraccountid:{self.subject}",
+            tnt=self.base_url,
+            aud=self.endpoint.auth_url,
+            exp=issued_at + 59,  # the server takes at most 60
+            iat=issued_at,
+        )
 
     def assertion(self, now: float | None = None) -> str:
-        """Return the signed JWT of `claims(now)`: a credential for as long as it lives."""
+        """Return the signed JWT of ``claims(now)``. It is a credential until it expires."""
         return encode_jwt(self.claims(now)._asdict(), self.client_secret)
 
-    def token_source(self, *handlers: Any, **options: Any) -> TokenSource:
-        """Return a `TokenSource`, which takes the same arguments."""
-        return TokenSource(self, *handlers, **options)
+    def token_source(
+        self,
+        *handlers: BaseHandler | type[BaseHandler],
+        token: Token | None = None,
+        timeout: float = 30.0,
+        leeway: float = 10.0,
+    ) -> TokenSource:
+        """Return a ``TokenSource``, which takes the same arguments."""
+        return TokenSource(self, *handlers, token=token, timeout=timeout, leeway=leeway)
 
-    def opener(self, *handlers: Any, **options: Any) -> OpenerDirector:
-        """Return an opener that adds the token for the origin alone; arguments as above."""
-        source = self.token_source(*handlers, **options)
-        return build_opener(*map(_copy_handler, handlers), HTTPBearerAuthHandler(source))
+    def opener(self, *handlers: BaseHandler | type[BaseHandler]) -> OpenerDirector:
+        """Return an opener that adds the token to requests to the site.
 
-    def auth(self, *handlers: Any, **options: Any) -> BearerAuth:
-        """Return a `BearerAuth` for requests or httpx, with the same arguments."""
-        return BearerAuth(self.token_source(*handlers, **options))
+        Short for ``config.token_source(*handlers).opener()``.
+        """
+        return self.token_source(*handlers).opener()
+
+    def auth(self, *handlers: BaseHandler | type[BaseHandler]) -> BearerAuth:
+        """Return a ``BearerAuth`` for requests or httpx.
+
+        Short for ``config.token_source(*handlers).auth()``.
+        """
+        return self.token_source(*handlers).auth()
 
 
-def _parse_token(answer: dict[str, Any], sent_at: float) -> Token:
-    """Return the token of an answer (RFC 6749, section 5.1), or raise ValueError."""
-    access_token, token_type = answer.get("access_token"), answer.get("token_type")
-    expires_in = "0" if answer.get("expires_in") is None else str(answer["expires_in"])
-    if not isinstance(access_token, str) or not re.fullmatch(_VISIBLE_ASCII, access_token):
-        raise ValueError("no usable access_token")
-    if token_type is not None and str(token_type).lower() != "bearer":
-        raise ValueError("a token_type that is not Bearer")
-    if not re.fullmatch(_NUMBER, expires_in) or float(expires_in) == float("inf"):
-        raise ValueError("an expires_in that is no number of seconds")
-    return Token(access_token, sent_at + float(expires_in) if float(expires_in) else None)
+# Openers
 
 
 def _copy_handler(handler: Any) -> Any:
-    """Return a copy, since a handler has one `parent`: the opener that it is in."""
-    dup = copy.copy(handler)
-    if isinstance(dup, ProxyHandler) and "proxies" in vars(dup):
-        ProxyHandler.__init__(dup, vars(dup)["proxies"])  # its methods are bound to the original
-    return dup
+    if not hasattr(handler, "add_parent"):
+        raise TypeError(
+            "handlers must be urllib handlers; pass a proxy as ProxyHandler({'https': url}) and an"
+            f" SSL context as HTTPSHandler(context=context), not a {type(handler).__name__}"
+        )
+    if type(handler) is ProxyHandler:
+        # A copy would go on to call the methods of the original.
+        return ProxyHandler(handler.proxies)  # type: ignore[attr-defined]
+    return copy.copy(handler)
 
 
-def _quote(text: str) -> str:
-    """Return what may be shown of an answer: an assertion that it echoes loses its signature."""
-    text = re.sub(r"(?<![\w-])[\w-]{43}(?![\w-])", "...", text)[:200]  # 32 bytes in base64url
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+def _complete(handlers: Iterable[Any]) -> list[Any]:
+    """Return copies of handlers, and urllib's own for all that the handlers leave out."""
+    opener: Any = build_opener(*map(_copy_handler, handlers))
+    return list(opener.handlers)
+
+
+def _opener(handlers: Iterable[Any]) -> OpenerDirector:
+    """Return an opener with copies of handlers, as a handler knows only one opener.
+
+    The copies share what is expensive, such as the SSL context with all its certificates.
+    """
+    opener = OpenerDirector()
+    for handler in handlers:
+        opener.add_handler(_copy_handler(handler))
+    return opener
+
+
+# The token endpoint
+
+# In seconds. An assertion is valid at once if this machine's clock is fast by less.
+_ISSUED_AGO = 10.0
+_MAX_CLOCK_ERROR = 10.0
+_MAX_SOCKET_TIMEOUT = 86400.0
+_BACKOFF = (0.5, 1.0)
+
+_MAX_BODY = 65536  # bytes
+_TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
+_TRANSIENT_ERROR = ("temporarily_unavailable", "server_error")
+_NUMBER = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+_HEADERS = {
+    "Accept": "application/json",
+    "Content-Type": "application/x-www-form-urlencoded",
+    # Some firewalls refuse urllib's own name.
+    "User-Agent": f"jira-jwt-oauth/{__version__}",
+}
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        return {**json.loads(text)}  # TypeError if it is not an object
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
+    """Return the token in an answer (RFC 6749, section 5.1). Raises ValueError."""
+    access_token = content.get("access_token")
+    if not isinstance(access_token, str) or not re.fullmatch(_VISIBLE_ASCII, access_token):
+        raise ValueError("the access_token is missing or not visible ASCII")
+    token_type = content.get("token_type")
+    if token_type is not None and str(token_type).lower() != "bearer":
+        raise ValueError("the token_type is not Bearer")
+    lifetime = _lifetime(content.get("expires_in"))
+    return Token(access_token, sent_at + lifetime if lifetime else None)
+
+
+def _lifetime(expires_in: object) -> float:
+    """Return a lifetime in seconds, 0 if it is not known."""
+    if expires_in is None:
+        return 0.0
+    digits = re.fullmatch(_NUMBER, str(expires_in))
+    seconds = float(digits[0]) if digits else math.inf
+    if seconds == math.inf:
+        raise ValueError("the expires_in is not a number of seconds")
+    return seconds
+
+
+def _read_body(response: Any, deadline: float) -> bytes:
+    """Read at most 64 KiB, and look at the time after every piece."""
+    body = bytearray()
+    while len(body) < _MAX_BODY:
+        piece = response.read1(_MAX_BODY - len(body))
+        if not piece:
+            break
+        body += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer did not end in time")
+    return bytes(body)
+
+
+def _is_transient(failure: object) -> bool:
+    """Return whether another attempt may get past a failure of the network."""
+    if str(failure).startswith("Tunnel connection failed: 4"):
+        return False  # the proxy's own refusal: three wrong passwords lock an account
+    if isinstance(failure, (TimeoutError, ValueError)):
+        return False  # a certificate that does not verify is a ValueError
+    return isinstance(failure, (OSError, IncompleteRead))
+
+
+class _Answer:
+    """What the token endpoint answered."""
+
+    def __init__(self, status: int, headers: Any, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.text = body.decode("utf-8-sig", "replace")
+        self.content = _json_object(self.text)
+        self.is_success = 200 <= status < 300
+        self.error = self._word("error")
+        self.error_description = self._word("error_description")
+
+    def _word(self, name: str) -> str | None:
+        value = self.content.get(name) if self.content else None
+        return value if value and isinstance(value, str) else None
+
+    @property
+    def retry_after(self) -> float | None:
+        value = str(self.headers.get("Retry-After")).strip()
+        return float(value) if re.fullmatch("[0-9]+", value) else None
+
+    @property
+    def is_transient(self) -> bool:
+        is_cut_off = self.is_success and self.content is None
+        is_busy = self.status in _TRANSIENT_STATUS or self.error in _TRANSIENT_ERROR
+        return is_cut_off or is_busy
+
+
+class _Exchange:
+    """One attempt to get a token: a request with an assertion, and the answer to it.
+
+    Source: RFC 7523, section 2.1.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.sent_at = time.time()
+        assertion = config.assertion(self.sent_at - _ISSUED_AGO)
+        self.signature = assertion.split(".")[2]
+        form = {"grant_type": GRANT_TYPE, "assertion": assertion}
+        if config.scopes is not None:
+            form["scope"] = config.scopes
+        self.token_url = config.endpoint.token_url
+        self.request = Request(self.token_url, urlencode(form).encode(), _HEADERS)
+        self.host = self.request.host
+
+    def send(self, opener: OpenerDirector, deadline: float) -> _Answer:
+        """Send the request and return the answer, whatever it says. Raises TokenError."""
+        # A socket takes neither 0, which is "do not wait", nor more than some days.
+        time_left = max(deadline - time.monotonic(), 0.001)
+        timeout = min(time_left, _MAX_SOCKET_TIMEOUT)
+        try:
+            with opener.open(self.request, timeout=timeout) as response:
+                body = _read_body(response, deadline)
+                return _Answer(response.getcode(), response.headers, body)
+        except (OSError, HTTPException, ValueError) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
+            token_error = self.error(kind + self.excerpt(reason))
+            token_error._is_transient = _is_transient(reason)
+            # Any other exception than an OSError may show what the server echoed.
+            raise token_error from (error if isinstance(error, OSError) else None)
+
+    def token(self, answer: _Answer) -> Token:
+        """Return the token in an answer. Raises TokenError if there is none."""
+        try:
+            return self.parse(answer)
+        except ValueError as problem:
+            clock_error = self.clock_error(answer)
+            token_error = self.error(f"HTTP {answer.status}, {problem}{clock_error}")
+            token_error.status = answer.status
+            token_error.error = answer.error
+            token_error.error_description = answer.error_description
+            token_error.body = b"" if answer.is_success else answer.body
+            token_error.retry_after = answer.retry_after
+            token_error._is_transient = answer.is_transient
+            raise token_error from None
+
+    def parse(self, answer: _Answer) -> Token:
+        """Return the token in an answer. Raises ValueError, which says what is wrong."""
+        if answer.error:
+            words = [answer.error, answer.error_description]
+            raise ValueError(", ".join(self.excerpt(word) for word in words if word))
+        if 300 <= answer.status < 400:
+            location = self.excerpt(answer.headers.get("Location"))
+            raise ValueError(f"a redirect to {location}, which is not followed")
+        if not answer.is_success:
+            raise ValueError(self.excerpt(" ".join(answer.text.split())))
+        if answer.content is None:
+            kind = self.excerpt(answer.headers.get("Content-Type"))
+            raise ValueError(f"the answer is not a JSON object, and its Content-Type is {kind}")
+        return _parse_token(answer.content, self.sent_at)
+
+    def clock_error(self, answer: _Answer) -> str:
+        """Return by how much this machine's clock is off, if the Date of a refusal shows it."""
+        if answer.status not in (400, 401):
+            return ""
+        try:
+            date: Any = parsedate(answer.headers.get("Date"))
+            server_time = timegm(date)
+        except (LookupError, OverflowError, TypeError, ValueError):
+            return ""  # there is no Date, or it makes no sense
+        # The two differ, as a slow server may tell the time at any moment of the exchange.
+        fast = self.sent_at - server_time
+        slow = server_time - time.time()
+        if fast > _MAX_CLOCK_ERROR:
+            return f"; the clock of this machine is {fast:.0f} s fast"
+        if slow > _MAX_CLOCK_ERROR:
+            return f"; the clock of this machine is {slow:.0f} s slow"
+        return ""
+
+    def error(self, problem: str) -> TokenError:
+        is_proxied = self.request.host != self.host
+        proxy = f" via proxy {self.request.host}" if is_proxied else ""
+        return TokenError(f"no access token from {self.token_url}{proxy}: {problem}")
+
+    def excerpt(self, outside: object) -> str:
+        """Return the start of a text from outside, without the signature that was sent."""
+        return _excerpt(str(outside).replace(self.signature, "..."))
+
+
+class _TokenEndpoint:
+    """Fetches tokens. Nothing else here sends a request that the caller did not make."""
+
+    def __init__(self, config: Config, handlers: Iterable[Any]) -> None:
+        self._config = config
+        # Without an HTTPErrorProcessor, an opener returns every answer as it is. It follows no
+        # redirect with an assertion, and does not answer a challenge with a password.
+        self._opener = _opener(h for h in handlers if not isinstance(h, HTTPErrorProcessor))
+
+    def fetch(self, timeout: float) -> Token:
+        """Return a new token. Raises TokenError, after three attempts at most."""
+        deadline = time.monotonic() + timeout
+        for backoff in _BACKOFF:
+            try:
+                return self._attempt(deadline)
+            except TokenError as error:
+                jittered = random.uniform(backoff, 1.5 * backoff)
+                delay = jittered if error.retry_after is None else error.retry_after
+                if not error._is_transient or delay >= deadline - time.monotonic():
+                    raise
+            time.sleep(delay)
+        return self._attempt(deadline)
+
+    def _attempt(self, deadline: float) -> Token:
+        exchange = _Exchange(self._config)
+        answer = exchange.send(self._opener, deadline)
+        return exchange.token(answer)
+
+
+# The token source
+
+
+class _State:
+    """The token that a source holds, and the exchange that replaces it.
+
+    The exchange ends with a new state. So whoever sees the new token also sees a new exchange,
+    and cannot get a token from an exchange that ended before.
+    """
+
+    def __init__(self, token: Token | None) -> None:
+        self.token = token
+        self.process = os.getpid()
+        # Held during the exchange. Its thread may come in again (from a signal handler, for
+        # example), and then makes an exchange within the exchange.
+        self.lock = threading.RLock()
+        self.outcome: Token | TokenError | None = None
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number of seconds, not {value!r}")
+
+
+def _check_token(token: Any) -> None:
+    if not isinstance(token, Token):
+        raise TypeError(
+            f"token must be a Token, such as Token(**saved), not {type(token).__name__}"
+        )
+    _check_type("token.access_token", token.access_token, str)
+    if not re.fullmatch(_VISIBLE_ASCII, token.access_token):
+        raise ValueError("token.access_token must be visible ASCII, and not empty")
+    if token.expires_at is not None:
+        _check_seconds("token.expires_at", token.expires_at)
 
 
 class TokenSource:
-    """A token of `config` that is always fresh, for any number of threads.
+    """Returns an access token that is always fresh, to any number of threads.
 
-    handlers: what `urllib.request.build_opener` takes; each opener has copies of its own.
-    token: Token to start from, such as one kept from an earlier run.
-    timeout: float, seconds for an exchange, its retries included; one whose answer drips ends
-    within twice as many. The timeout of an API call is not that of the exchange inside it.
-    leeway: float, seconds before its expiry at which a token counts as expired. Raises ValueError.
+    config: Config.
+    handlers: what ``urllib.request.build_opener`` takes, for the token request and for the calls
+        of ``opener()``: a ProxyHandler, an HTTPSHandler with its own SSL context. Each opener
+        gets copies of them.
+    token: Token to start with, such as one kept from an earlier run, or None.
+    timeout: float, seconds for fetching a token, including retries. An answer that drips can take
+        twice as long. It is not the timeout of your API calls, which do not count it in theirs.
+    leeway: float, seconds before its expiry at which a token is replaced.
+
+    Raises TypeError or ValueError, which name the argument.
     """
 
     def __init__(
         self,
         config: Config,
-        *handlers: Any,
+        *handlers: BaseHandler | type[BaseHandler],
         token: Token | None = None,
         timeout: float = 30.0,
         leeway: float = 10.0,
     ) -> None:
-        if token is not None and not re.fullmatch(_VISIBLE_ASCII, token.access_token):
-            raise ValueError("token must have an access_token of visible ASCII")
-        if not (0 < timeout <= threading.TIMEOUT_MAX and leeway >= 0):
-            raise ValueError(f"timeout must be finite, > 0; leeway >= 0: {timeout!r}, {leeway!r}")
-        self.config, self._timeout, self._leeway = config, timeout, leeway
-        self._opener = build_opener(*map(_copy_handler, handlers))
-        # No handler is asked about an answer, whatever it is: an assertion follows no redirect.
-        self._opener.error = lambda proto, request, response, *_: response  # type: ignore
-        self._held, self._clock_offset = token, 0.0
-        self._lock = threading.Lock()  # for changes of what is held
-        # The exchange to come: whoever has its lock makes it, and leaves here what came of it.
-        self._next: tuple[threading.Lock, list[Token | TokenError]] = (threading.Lock(), [])
+        _check_type("config", config, Config)
+        _check_seconds("timeout", timeout)
+        if timeout <= 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
+        _check_seconds("leeway", leeway)
+        if leeway < 0:
+            raise ValueError(f"leeway must be 0 seconds or more, not {leeway!r}")
+        if token is not None:
+            _check_token(token)
+        self.config = config
+        self._timeout = timeout
+        self._leeway = leeway
+        self._handlers = _complete(handlers)
+        self._endpoint = _TokenEndpoint(config, self._handlers)
+        self._state = _State(token)
 
     def token(self) -> Token:
-        """Return the held token, or another if it has expired or was dropped. Raises TokenError."""
-        turn, outcomes = self._next  # before _held: who sees a new turn sees what the last gave
-        held = self._held
-        if held is not None and not held.is_expired(self._leeway):
-            return held
-        with turn:
-            if not outcomes:
-                outcome = self._exchange()
-                with self._lock:
-                    self._held = outcome if isinstance(outcome, Token) else None
-                self._next = (threading.Lock(), [])
-                outcomes.append(outcome)  # last: if interrupted before, the turn is taken again
-        if isinstance(outcomes[0], Token):
-            return outcomes[0]
-        raise copy.copy(outcomes[0]) from outcomes[0].__cause__
+        """Return the held token, or a new one if it has expired or was dropped.
 
-    def invalidate(self, token: Token) -> None:
-        """Drop `token`, if it is the one held: the next `token()` gets another."""
-        with self._lock:
-            if self._held == token:
-                self._held = None
+        Threads that need a new token at the same time share one exchange, and its failure.
+
+        Raises TokenError.
+        """
+        state = self._state
+        token = state.token
+        if token is not None and not token.is_expired(self._leeway):
+            return token
+        if state.process != os.getpid():
+            # After a fork, the thread that holds the lock exists in the other process only.
+            state = self._state = _State(None)
+        with state.lock:
+            if state.outcome is None:
+                state.outcome = self._exchange()
+            outcome = state.outcome
+        if isinstance(outcome, TokenError):
+            # Each thread raises an exception object of its own.
+            raise copy.copy(outcome) from outcome.__cause__
+        return outcome
 
     def _exchange(self) -> Token | TokenError:
-        """Trade an assertion for a token; what is tried again, and when, is decided here alone."""
-        deadline = time.monotonic() + self._timeout
-        delays = [random.uniform(0.5, 0.75), random.uniform(1.0, 1.5)]
-        first_offset, is_corrected = self._clock_offset, False
-        while True:
-            outcome = self._attempt(deadline)
-            if isinstance(outcome, Token):
-                return outcome
-            if self._clock_offset != first_offset and not is_corrected:
-                is_corrected, delay = True, 0.0
-            elif outcome._is_transient and delays:
-                backoff = delays.pop(0)
-                delay = backoff if outcome.retry_after is None else outcome.retry_after
-            else:
-                return outcome
-            if delay >= deadline - time.monotonic():
-                return outcome
-            time.sleep(delay)
-
-    def _attempt(self, deadline: float) -> Token | TokenError:
-        """Ask the token endpoint once, and see from a refusal how far off the clock is."""
-        sent_at = time.time()
-        signed_at = sent_at + self._clock_offset
-        status, body = None, b""
-        headers: Any = {}
+        """Fetch a token and hold it. Return it, or the error, for the threads that wait."""
         try:
-            status, headers, body = self._post(self.config.assertion(signed_at), deadline)
-            content = _json_object(body)
-            if not 200 <= status < 300 or content.get("error") is not None:
-                url, phrase = self.config.endpoint.token_url, responses.get(status, "unknown")
-                raise HTTPError(url, status, phrase, headers, io.BytesIO())  # to be the cause
-            return _parse_token(content, sent_at)
-        except Exception as cause:  # whatever http.client, a codec or a handler may think of
-            with contextlib.suppress(Exception):  # no usable Date; it is in GMT (RFC 9110, 5.6.7)
-                date = parsedate_to_datetime(headers["Date"].rstrip(" GMT") + " GMT").timestamp()
-                off = date - min(max(date, signed_at), time.time() + self._clock_offset)
-                if status in (400, 401) and abs(off) > _CLOCK_TOLERANCE:  # a slow server's is 0
-                    self._clock_offset += off
-            return self._error(cause, status, headers, body)
+            token = self._endpoint.fetch(self._timeout)
+        except TokenError as error:
+            self._state = _State(None)
+            return error
+        self._state = _State(token)
+        return token
 
-    def _post(self, assertion: str, deadline: float) -> tuple[int, Any, bytes]:
-        form = {"grant_type": GRANT_TYPE, "assertion": assertion}
-        if self.config.scopes is not None:
-            form["scope"] = self.config.scopes
-        # Firewalls turn Python-urllib away.
-        headers = {"Accept": "application/json", "User-Agent": f"jira-jwt-oauth/{__version__}"}
-        request = Request(self.config.endpoint.token_url, urlencode(form).encode(), headers)
-        body = bytearray()
-        with self._opener.open(request, timeout=max(deadline - time.monotonic(), 0.001)) as answer:
-            # One read from the socket at most, so that the deadline is seen while a body drips.
-            while len(body) < _MAX_ANSWER and (chunk := answer.read1(_MAX_ANSWER - len(body))):
-                body += chunk
-                if time.monotonic() > deadline:
-                    raise TimeoutError("the answer did not end in time")
-        if len(body) < _MAX_ANSWER and getattr(answer, "length", None):  # read1 does not tell
-            raise ConnectionError(f"the answer ended {answer.length} bytes early")
-        return answer.code, answer.headers or {}, bytes(body)
+    def invalidate(self, token: Token) -> bool:
+        """Drop ``token`` if it is the one held, so that the next ``token()`` fetches another.
 
-    def _error(self, cause: Exception, status: int | None, headers: Any, body: bytes) -> TokenError:
-        """Say in one line, and in fields, why there is no token."""
-        if isinstance(cause, HTTPException):  # its text, and its context, may echo the assertion
-            cause.args, cause.__context__ = (_quote(str(cause)),), None
-        reason = cause.reason if isinstance(cause, URLError) else cause
-        words = map(_json_object(body).get, ("error", "error_description"))
-        code, description = (word if isinstance(word, str) else None for word in words)
-        told = [f"HTTP {status}, {reason}" if status else repr(reason), code, description]
-        if status in (400, 401) and abs(self._clock_offset) > _CLOCK_TOLERANCE:
-            told.append(f"this machine's clock is off by {-self._clock_offset:+.0f} s")
-        line = ", ".join(_quote(text) for text in told if text)
-        error = TokenError(f"no access token from {self.config.endpoint.token_url}: {line}")
-        error.__cause__, error.status = cause, status
-        error.error, error.error_description = code, description
-        error.body = b"" if 200 <= (status or 0) < 300 else body
-        seconds = re.fullmatch(r"\s*([0-9]+)\s*", str(headers.get("Retry-After")))
-        error.retry_after = float(seconds[1]) if seconds else None
-        # A bad certificate is a ValueError too; three wrong passwords for a proxy lock an account.
-        final = isinstance(reason, ValueError) or str(reason).startswith("Tunnel connection failed")
-        is_broken = isinstance(reason, (OSError, IncompleteRead)) and not final
-        error._is_transient = is_broken or not _TRANSIENT.isdisjoint((status, code))
-        return error
+        Returns whether it was. Only the ``access_token`` of the two is compared.
+        """
+        state = self._state
+        held = state.token
+        if held is None or held.access_token != token.access_token:
+            return False
+        state.token = None
+        return True
+
+    def opener(self) -> OpenerDirector:
+        """Return an opener that adds the token to requests to the site.
+
+        The opener has the handlers of the source, and an ``HTTPBearerAuthHandler``.
+        """
+        return _opener([*self._handlers, HTTPBearerAuthHandler(self)])
+
+    def auth(self) -> BearerAuth:
+        """Return a ``BearerAuth`` for requests or httpx."""
+        return BearerAuth(self)
 
 
-def _copy_request(req: Request, **marks: object) -> Request:
-    """Return a copy with headers of its own, as if no proxy had been set on it yet."""
-    dup = object.__new__(type(req))  # what copy.copy does, at a fraction of the cost
-    vars(dup).update(vars(req), _tunnel_host=None, **marks)
-    dup.headers, dup.unredirected_hdrs = dict(req.headers), dict(req.unredirected_hdrs)
-    if req.has_proxy() or vars(req).get("_tunnel_host"):
-        dup.full_url = req.full_url  # parsed anew: opened a third time, it would be in the clear
-    return dup
+# The API calls
+
+_SECONDS_BETWEEN_DROPS = 60.0
+
+
+class _BearerRequest(Request):
+    """A copy of a request, made to bear a token: the caller's request never changes.
+
+    urllib changes a request that it sends through a proxy. Sent once more, that request would
+    leave the tunnel, and show the token to the proxy.
+    """
+
+    def __init__(
+        self,
+        original: Request,
+        handler: HTTPBearerAuthHandler,
+        token: Token,
+        *,
+        is_replay: bool = False,
+    ) -> None:
+        super().__init__(
+            original.full_url,
+            original.data,
+            original.headers,
+            original.origin_req_host,
+            original.unverifiable,
+            original.get_method(),
+        )
+        self.unredirected_hdrs.update(original.unredirected_hdrs)
+        for name in ("timeout", "redirect_dict"):
+            if hasattr(original, name):
+                setattr(self, name, getattr(original, name))
+        self.add_unredirected_header("Authorization", token.authorization)
+        self.original = original
+        self.handler = handler
+        self.token = token
+        self.is_replay = is_replay
 
 
 class HTTPBearerAuthHandler(BaseHandler):
-    """Adds the token of `source` to what an opener sends to the origin of its base URL.
+    """Adds the token of a ``TokenSource`` to requests to the origin of its base URL.
 
-    A request that bears the token and is answered 401 is sent again, once, with a new token, if its
-    body is bytes or none; at most one token a minute is fetched for that. The caller's Request is
-    never changed; one with an Authorization header keeps it. Raises TokenError. Source: RFC 6750.
+    source: TokenSource.
+
+    A request to another origin, and one that has an Authorization header, passes untouched. If
+    the site answers 401, the handler drops the token and sends the request again, once, with a
+    new token, unless its body is a file or an iterable. It drops at most one token a minute.
+
+    Opening a request raises TokenError if there is no token.
+
+    Source: RFC 6750.
     """
 
-    handler_order = 490  # before urllib's own, which add headers to the request they are given
+    # Before urllib's own authentication handlers, which start at 490.
+    handler_order = 480
 
     def __init__(self, source: TokenSource) -> None:
         self.source = source
-        self._site = Request(source.config.base_url)
-        self._next_renewal = float("-inf")
+        self._site = _origin(source.config.base_url)
+        self._host = Request(source.config.base_url).origin_req_host
+        self._lock = threading.RLock()
+        self._next_drop = -math.inf
 
-    def http_request(self, req: Request) -> Request:
-        """Return a copy of `req` that bears the token if it is for the origin, else `req`."""
-        began_elsewhere = req.unverifiable and req.origin_req_host != self._site.origin_req_host
-        if began_elsewhere or not self.source.config._origin.match(req.full_url):
+    def http_request(self, req: Any) -> Any:
+        """Return a copy of ``req`` that bears the token, or ``req`` itself if it must not."""
+        if not self._may_bear_token(req):
             return req
-        if req.has_header("Authorization"):
-            # urllib opens an http request again for a proxy that speaks TLS: a copy, for ever.
-            return req if self._site.type == "http" and req.has_proxy() else _copy_request(req)
-        token = self.source.token()
-        dup = _copy_request(req, bearer=self, bearer_original=req, bearer_token=token)
-        dup.add_unredirected_header("Authorization", token.authorization)
-        return dup
+        is_replay = getattr(req, "is_replay", False)
+        return _BearerRequest(req, self, self.source.token(), is_replay=is_replay)
 
     https_request = http_request
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        """Send `req` again with another token; return None, with `fp` unread, to leave it."""
-        if getattr(req, "bearer", None) is not self or getattr(req, "bearer_is_replay", False):
+        """Send a request whose token was refused again with a new one; return the response.
+
+        Returns None if the request did not bear the token. Raises HTTPError, with the body of
+        the answer unread, if the request must not be sent again, and TokenError if there is no
+        new token.
+        """
+        if not self._is_mine(req):
             return None
-        with self.source._lock:
-            if self.source._held == req.bearer_token:
-                if time.monotonic() < self._next_renewal:
-                    return None
-                self._next_renewal = time.monotonic() + 60  # some resources refuse everybody
-                self.source._held = None
-        if not isinstance(req.data, (bytes, type(None))):
-            return None
+        if not self._may_replay(req):
+            # Returning None would let urllib's own authentication handlers see the challenge,
+            # and they raise ValueError for "Bearer".
+            raise HTTPError(req.full_url, code, msg, headers, fp)
         fp.close()
-        again = _copy_request(req.bearer_original, bearer_is_replay=True)
-        return self.parent.open(again, timeout=req.timeout)
+        # http_request replaces the token, as in all copies that are opened once more.
+        replay = _BearerRequest(req.original, self, req.token, is_replay=True)
+        return self.parent.open(replay, timeout=req.timeout)
+
+    def _is_mine(self, req: Any) -> bool:
+        """Return whether a request bears the token that this handler has added to it."""
+        is_copy = isinstance(req, _BearerRequest) and req.handler is self
+        return is_copy and req.get_header("Authorization") == req.token.authorization
+
+    def _may_bear_token(self, req: Any) -> bool:
+        is_redirect = req.unverifiable
+        if is_redirect and req.origin_req_host != self._host:
+            return False  # another host must not choose where the token goes
+        if _origin(req.full_url) != self._site:
+            return False
+        if not self._is_mine(req):
+            return not req.has_header("Authorization")
+        # A handler opens our request once more. Start over, so that it goes where its URL says,
+        # unless it is just on its way to a proxy that speaks TLS.
+        return not (req.has_proxy() and req.type == "https")
+
+    def _may_replay(self, req: _BearerRequest) -> bool:
+        """Drop the token that was refused. Return whether a request can have another one."""
+        if req.is_replay:
+            return False
+        is_dropped = self._drop(req.token)
+        if not isinstance(req.data, (bytes, type(None))):
+            return False
+        if is_dropped or req.token.is_expired():
+            return is_dropped
+        # Another thread may have got a new token.
+        return self.source.token().access_token != req.token.access_token
+
+    def _drop(self, token: Token) -> bool:
+        """Drop a token and return True, or False if it is not held or the last drop is recent.
+
+        Some resources refuse everybody. A loop over them must not fetch token after token.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next_drop or not self.source.invalidate(token):
+                return False
+            self._next_drop = now + _SECONDS_BETWEEN_DROPS
+            return True
 
 
 class BearerAuth:
-    """Sets the token of `source` on the requests of requests or httpx that are for the origin."""
+    """Sets the token of a ``TokenSource`` on requests of requests or httpx.
+
+    Pass it as ``auth``, to a ``requests.Session`` or an ``httpx.Client`` for example:
+
+        session = requests.Session()
+        session.auth = config.auth()
+
+    source: TokenSource.
+    """
 
     def __init__(self, source: TokenSource) -> None:
         self.source = source
+        self._site = _origin(source.config.base_url)
 
     def __call__(self, request: Any) -> Any:
-        """Set the header, whatever stood there, if `request` is for the origin, and return it."""
-        if self.source.config._origin.match(str(request.url)):
+        """Set the Authorization header if ``request`` is for the site, and return ``request``.
+
+        Replaces a header that is there. Raises TokenError.
+        """
+        if _origin(str(request.url)) == self._site:
             request.headers["Authorization"] = self.source.token().authorization
         return request
 
 
-# All from here to the end is the command line; it may be cut off when vendoring.
+# The command line. You may delete everything from here to the end when vendoring.
+
+_VARIABLES = """\
+environment variables that "token" reads:
+  JIRA_BASE_URL       the site, such as https://mycompany.atlassian.net;
+                      for Confluence, add /wiki
+  JIRA_SUBJECT        the account ID of the user to act as
+  JIRA_CLIENT_ID      "oauthClientId" from the installation of the app
+  JIRA_CLIENT_SECRET  "sharedSecret" from the installation of the app
+  JIRA_SCOPES         optional: the scopes to ask for, such as "READ WRITE";
+                      without it, you get all the scopes of the app
+  JIRA_AUTH_URL       optional: another authorization server than Atlassian's;
+  JIRA_TOKEN_URL      set both, or neither
+
+exit status:
+  0  success
+  1  there is no token, or the output cannot be written
+  2  wrong usage or settings
+"""
+
+
+_DEMO_CLAIMS = {
+    "iss": "urn:atlassian:connect:clientid:demo-app",
+    "sub": "urn:atlassian:connect:useraccountid:demo-user",
+    "aud": "https://authorization-server.example",
+}
+
+
+def _stand_in(secret: bytes, received: list[str]) -> Any:
+    """Return a server that stands in for Atlassian: a token endpoint and a site.
+
+    It grants a token for an assertion that has the right signature and claims and is valid now.
+    It appends what it receives to a list.
+    """
+    from http.server import BaseHTTPRequestHandler
+    from socketserver import ThreadingTCPServer
+    from urllib.parse import parse_qs
+
+    bearers: list[str] = []
+
+    def is_valid(assertion: str, site: str) -> bool:
+        signed, _, signature = assertion.rpartition(".")
+        expected = _base64url(hmac.digest(secret, signed.encode(), "sha256"))
+        claims = json.loads(base64.urlsafe_b64decode(signed.split(".")[1] + "=="))
+        is_current = claims["iat"] <= time.time() < claims["exp"] <= claims["iat"] + 60
+        is_ours = claims == {**claims, **_DEMO_CLAIMS, "tnt": site}
+        return signature.encode() == expected and is_current and is_ours
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            token = os.urandom(16).hex()
+            site = f"http://{self.headers['Host']}"
+            is_granted = is_valid(parse_qs(form)["assertion"][0], site)
+            if is_granted:
+                bearers.append(f"Bearer {token}")
+            self.reply(is_granted, {"access_token": token, "expires_in": 900}, form)
+
+        def do_GET(self) -> None:
+            self.reply(self.headers["Authorization"] in bearers, {"displayName": "Mia"})
+
+        def reply(self, is_good: bool, content: dict[str, Any], form: str = "") -> None:
+            received.append(f"{self.requestline}\n{self.headers}{form}")
+            self.send_response_only(200 if is_good else 401)
+            self.end_headers()
+            self.wfile.write(json.dumps(content if is_good else {}).encode())
+
+    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    return server
 
 
 def _demo() -> None:
-    """Run the whole flow against a stand-in for Atlassian that listens on a loopback port."""
-    from http.server import BaseHTTPRequestHandler
-    from socketserver import TCPServer
-
-    secret, bearers = os.urandom(16).hex(), ["none yet"]
-
-    class StandIn(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
-            print(f"{self.requestline}\n{self.headers}{body}")
-            is_good, answer = self.headers["Authorization"] == bearers[-1], {"displayName": "Mia"}
-            if body:
-                assertion = body.split("&")[1].split("=")[1]
-                claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
-                expected = encode_jwt(config.claims(claims["iat"])._asdict(), secret)
-                is_good = assertion == expected and abs(claims["iat"] - time.time()) < 5
-                answer = {"access_token": os.urandom(16).hex(), "expires_in": "900"}
-                bearers.append(f"Bearer {answer['access_token']}")
-            self.send_response_only(200 if is_good else 401)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer if is_good else {"error": "invalid_grant"}).encode())
-
-        def do_POST(self) -> None:
-            self.do_GET()
-
-    StandIn.timeout = 1  # second; a client that was interrupted may hold its connection in silence
-    with TCPServer(("127.0.0.1", 0), StandIn) as server, contextlib.ExitStack() as stack:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stack.callback(server.shutdown)
-        server.handle_error = lambda *_: None  # type: ignore  # of a client that was interrupted
+    """Run the whole flow against a stand-in for Atlassian, and print each step."""
+    secret = os.urandom(16)
+    received: list[str] = []
+    with _stand_in(secret, received) as server:
         site = f"http://127.0.0.1:{server.server_address[1]}"
-        hook = {"baseUrl": site, "oauthClientId": "demo", "sharedSecret": secret}
-        at = Endpoint("https://as.example", f"{site}/oauth2/token")
-        config = Config.from_installation(hook, subject="557058:1", scopes="read", endpoint=at)
-        direct = ProxyHandler({})  # whatever proxies the environment names
-        print("1. The claim set says which app asks, for which user, at which site, until when:\n")
-        print(f"{json.dumps(config.claims()._asdict(), indent=2)}\n")
-        print(f"2. Signed with the shared secret it is an assertion:\n\n{config.assertion()}\n")
-        print("3. The token request, as the token endpoint gets it and verifies it:\n")
-        token = config.token_source(direct).token()
-        print(f"\n4. The access token in the answer:\n\n{json.dumps(token._asdict(), indent=2)}\n")
-        for step, held in (
-            ("5. An API call that bears it, as the site gets it, and the site's answer:", token),
-            ("6. Once it has expired, a call gets another first:", token._replace(expires_at=0.0)),
-        ):
-            print(f"{step}\n")
-            with config.opener(direct, token=held).open(f"{site}/rest/api/3/myself") as answer:
-                print(f"{answer.read().decode()}\n")
+        config = Config(
+            base_url=site,
+            subject="demo-user",
+            client_id="demo-app",
+            client_secret=secret,
+            scopes=["read", "write"],
+            endpoint=Endpoint(_DEMO_CLAIMS["aud"], f"{site}/oauth2/token"),
+        )
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        try:
+            _print_steps(config, received)
+        finally:
+            server.shutdown()
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command of `argv`, by default the process's own; exit with 1 or 2 if it fails."""
-    import argparse
+def _print_steps(config: Config, received: list[str]) -> None:
+    direct = ProxyHandler({})  # no proxy, whatever the environment says
 
-    parser = argparse.ArgumentParser(epilog=Config.from_env.__doc__)
+    def call(token: Token) -> str:
+        opener = config.token_source(direct, token=token).opener()
+        with opener.open(f"{config.base_url}/rest/api/3/myself") as response:
+            return str(response.read().decode())
+
+    print("1. The claim set says which app (iss) acts as which user (sub) of which site (tnt),")
+    print("   at which authorization server (aud), and from when to when (iat, exp).\n")
+    print(json.dumps(config.claims()._asdict(), indent=2))
+    print("\n2. The assertion is the claim set, signed with the shared secret (HMAC-SHA256).\n")
+    print(config.assertion())
+    token = config.token_source(direct).token()
+    print("\n3. The token request carries an assertion, made out 10 seconds ago in case the clock")
+    print("   is fast. The authorization server checks its signature and claims. It receives:\n")
+    print(received[-1])
+    print("\n4. The authorization server answers with an access token, good for 15 minutes.\n")
+    print(json.dumps(token._asdict(), indent=2))
+    answer = call(token)
+    print("\n5. An API call bears the access token. The site receives it and answers:\n")
+    print(received[-1] + answer)
+    answer = call(token._replace(expires_at=0.0))
+    print("\n6. If the token has expired, an API call fetches a new one first:\n")
+    print(f"{received[-2]}\n\n{received[-1]}{answer}")
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+    parser = ArgumentParser(
+        description="OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant.",
+        epilog=_VARIABLES,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("demo", help="show the whole flow, without settings or a network")
-    commands.add_parser("assertion", help="print a signed JWT, without a network")
-    token = commands.add_parser("token", help="print an access token; --json: the whole token")
-    token.add_argument("--json", action="store_true", help="print the whole token")
-    get = commands.add_parser("get", help="GET a URL or a path after the base URL, write the body")
-    get.add_argument("url", help="at the site; one that starts with / goes after the base URL")
+    commands.add_parser(
+        "demo",
+        help="show the whole flow, step by step, on this machine alone",
+        description="Show the whole flow, step by step, against a server on this machine that"
+        " stands in for Atlassian. It needs no settings and no network.",
+    )
+    token_parser = commands.add_parser(
+        "token",
+        help="print an access token",
+        description='Print an access token, for use in: curl -H "Authorization: Bearer $(...)".',
+        epilog=_VARIABLES,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    token_parser.add_argument(
+        "--json", action="store_true", help="print the whole token, with its expiry, as JSON"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.command == "demo":
+        _demo()
+        return
     try:
-        # Not sys.stdout: what that could not write, the interpreter would try to write again.
-        with open(1, "w", closefd=False) as out, contextlib.redirect_stdout(out):
-            args = parser.parse_args(argv)
-            if args.command == "demo":
-                return _demo()
-            try:
-                config = Config.from_env()
-            except ValueError as error:
-                parser.error(str(error))
-            if args.command == "assertion":
-                return print(config.assertion())
-            if args.command == "token":
-                access = config.token_source().token()
-                return print(json.dumps(access._asdict()) if args.json else access.access_token)
-            url = config.base_url + args.url if args.url.startswith("/") else args.url
-            if not (config._origin.match(url) and re.fullmatch(_VISIBLE_ASCII, url)):
-                parser.error(f"{url!r} is not a URL at the origin of JIRA_BASE_URL")
-            try:
-                with config.opener().open(url, timeout=30) as answer:
-                    out.buffer.write(answer.read())
-            except HTTPError as error:
-                raise OSError(f"{error}\n{error.read(65536).decode('utf-8', 'replace')}") from None
-    except (BrokenPipeError, KeyboardInterrupt):
-        parser.exit(1)
-    except (OSError, HTTPException, ValueError, OverflowError, MemoryError) as error:
-        parser.exit(1, f"{parser.prog}: {str(error) or repr(error)}\n")
+        config = Config.from_env()
+    except ValueError as error:
+        token_parser.error(str(error))
+    token = config.token_source().token()
+    print(json.dumps(token._asdict()) if arguments.json else token.access_token)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command of the command line.
+
+    argv: the arguments, or None for those of the process.
+
+    Raises SystemExit with status 1 if there is no token, and with 2 for wrong usage or settings.
+    """
+    try:
+        try:
+            _run(argv)
+        finally:
+            print(end="", flush=True)  # an error in writing has to show here, not later
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except URLError as error:
+        print(f"jira-jwt-oauth: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            print(f"jira-jwt-oauth: {error}", file=sys.stderr)
+        # Python flushes again on exit: see "Note on SIGPIPE" in its documentation.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":
