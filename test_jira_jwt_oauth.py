@@ -28,6 +28,7 @@ import pickle
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import socketserver
@@ -792,13 +793,12 @@ def test_the_endpoints_are_atlassians():
 @pytest.mark.parametrize(
     ("name", "value", "word"),
     [
-        ("subject", "", "empty"),
-        ("subject", "a b", "spaces"),
-        ("subject", "a\n", "unprintable"),
-        ("subject", "a\u2028b", "unprintable"),
-        ("subject", "a\ud800", "unprintable"),
+        ("subject", "", "letters"),
+        ("subject", "Jane Doe", "letters"),
+        ("subject", "a\n", "letters"),
+        ("subject", "a\ud800", "letters"),
         ("subject", "jane@corp.example", "e-mail"),
-        ("subject", "https://x.atlassian.net/jira/people/557058%3A1", "URL"),
+        ("subject", "https://x.atlassian.net/jira/people/557058%3A1", "profile page"),
         ("subject", "557058%3A1", "%3A"),
         ("subject", '"557058:1"', "letters"),
         ("subject", "jané", "letters"),
@@ -1284,7 +1284,7 @@ def test_the_words_of_messages(server, tls_server, proxy):
         ),
         (reply(401, b'{"code": 401}'), """HTTP 401, '{"code": 401}'"""),
         (reply(403, b"n\xf6"), "HTTP 403, 'n\ufffd'"),
-        (reply(400, page), f"HTTP 400, {' '.join(page.decode().split())!r}"),
+        (reply(400, page), f"HTTP 400, {page.decode()!r}"),
         (
             reply(302, Location="https://login.example/?next=1"),
             "HTTP 302, a redirect to 'https://login.example/?next=1', which is not followed",
@@ -1707,6 +1707,15 @@ def test_threads_without_a_token_cause_one_exchange(server):
     assert len(set(tokens)) == len(server.posts) == 1
 
 
+def raising(error):
+    """Return a function that raises an error, whatever it is given."""
+
+    def function(*_):
+        raise error
+
+    return function
+
+
 def gate(answer):
     """Return an answer that waits for the event beside it, and an event that it has begun."""
     begun, go = threading.Event(), threading.Event()
@@ -1754,7 +1763,7 @@ def test_a_failure_is_not_remembered(server):
 def test_after_an_interrupt_another_thread_makes_the_exchange(server, monkeypatch):
     server.answers.append(reply(503))
     source = server.source()
-    monkeypatch.setattr(time, "sleep", lambda seconds: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(time, "sleep", raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         source.token()
     assert isinstance(in_threads(1, source.token)[0], Token)
@@ -1799,13 +1808,6 @@ def test_a_signal_handler_may_ask_for_a_token_during_an_exchange(server, cleanup
 
 class SoftTimeLimit(Exception):
     """As task queues raise it from a signal handler."""
-
-
-def raising(error):
-    def function():
-        raise error
-
-    return function
 
 
 @needs_signals
@@ -2294,6 +2296,21 @@ def test_a_request_that_another_handler_opens_again_is_made_anew(tls_server, pro
     assert not proxy.clear
 
 
+class CopyingRedirects(HTTPRedirectHandler):
+    """Redirects by a copy of the request, with all that is in it."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        new = copy.copy(req)
+        new.full_url = newurl
+        return new
+
+
+def test_a_handler_that_sends_our_copy_elsewhere_takes_no_token_along(server):
+    opener = server.config().opener(CopyingRedirects)
+    call(opener, via(server.url, f"{server.other_host}/x"))
+    assert bearers(server) == [True, False]
+
+
 # The handler: a 401
 
 
@@ -2571,7 +2588,6 @@ def test_a_refused_token_is_exit_status_1(configured, server, capsys):
 
 def test_an_interrupt_ends_a_command_quietly(configured, monkeypatch, capsys):
     monkeypatch.setattr(TokenSource, "token", raising(KeyboardInterrupt()))
-    monkeypatch.setattr(TokenSource, "token", lambda self: raising(KeyboardInterrupt())())
     assert run("token") == 1
     assert capsys.readouterr() == ("", "")
 
@@ -2680,3 +2696,96 @@ def test_importing_brings_nothing_that_only_commands_need():
     brought = set(re.findall(r"[\w.]+", done.stdout))
     assert "jira_jwt_oauth" in brought
     assert not {"argparse", "http.server", "dataclasses"} & brought
+
+
+# The README
+
+README = (MODULE.parent / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall("^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+SHELL_BLOCKS = re.findall("^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+SETTINGS = PYTHON_BLOCKS[0].partition("opener =")[0]
+
+
+@pytest.fixture
+def newcomer(server, tmp_path):
+    """Return a function that runs a block of the README beside a copy of the file.
+
+    In both, the hosts of Atlassian become the server's.
+    """
+
+    def aimed(text):
+        for host in ("mycompany.atlassian.net", jjo.ATLASSIAN.auth_url[len("https://") :]):
+            text = text.replace(f"https://{host}", server.url)
+        return text
+
+    def run(*command):
+        return subprocess.run(
+            [aimed(part) for part in command],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"]},  # nobody else's settings
+            stdout=subprocess.PIPE,
+            timeout=60,
+            check=True,
+        ).stdout.decode()
+
+    (tmp_path / "jira_jwt_oauth.py").write_text(aimed(MODULE.read_text(encoding="utf-8")))
+    (tmp_path / "installed.json").write_text(aimed(json.dumps(INSTALLATION)))
+    (tmp_path / "company-ca.pem").write_text(CERTIFICATE)
+    return run
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=range(1, len(PYTHON_BLOCKS) + 1))
+def test_every_python_block_of_the_readme_runs(server, newcomer, block):
+    for client in ("requests", "httpx"):
+        if f"import {client}\n" in block:
+            pytest.importorskip(client)
+    if "to_thread" in block and sys.version_info < (3, 9):
+        pytest.skip("asyncio.to_thread is new in Python 3.9")
+    newcomer(sys.executable, "-c", SETTINGS + block)
+    assert bool(server.calls) == ("/rest/" in block)
+    assert all(call["bearer"] for call in server.calls)
+
+
+def test_the_readme_keeps_a_token_for_its_owner_alone(server, newcomer, tmp_path):
+    (block,) = (block for block in PYTHON_BLOCKS if "os.replace" in block)
+    for content, posts in ((None, 1), (None, 1), ("", 2), ('{"access', 3), ("[]", 4)):
+        for file in tmp_path.glob("token-*.json"):
+            if content is not None:
+                file.write_text(content)
+        newcomer(sys.executable, "-c", SETTINGS + block)
+        assert len(server.posts) == posts
+    (file,) = tmp_path.glob("token-*")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_commands_of_the_readme_run(server, newcomer, tmp_path):
+    demo, check, _tests = SHELL_BLOCKS
+    path = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n"
+    assert "4. The authorization server answers" in newcomer("sh", "-ec", path + demo)
+    if not shutil.which("curl"):
+        check = check[: check.index("curl")]
+    shown = newcomer("sh", "-ec", path + check)
+    assert shown.partition("\n")[0] in server.valid
+    assert len(server.calls) == shown.count('"PROJ-2"')
+
+
+def test_the_reference_of_the_readme_lists_every_public_name():
+    reference = README.partition("## Reference")[2].partition("\n## ")[0]
+    for name in jjo.__all__:
+        assert f"`{name}" in reference
+
+
+def test_the_readme_quotes_messages_as_they_are():
+    symptoms = [
+        "environment variables are missing or empty: JIRA_",
+        "client_secret must not start or end with white space",
+        "scopes must name at least one scope",
+        "payload lacks oauthClientId",
+        "not a complete JSON object; its Content-Type is ",
+        "a redirect to ",
+        "; the clock of this machine is ",
+    ]
+    source = MODULE.read_text(encoding="utf-8").replace('"\n            f"', "")
+    for symptom in symptoms:
+        assert symptom in README
+        assert symptom.replace("JIRA_", "").replace("oauthClientId", "") in source
