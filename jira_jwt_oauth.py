@@ -258,7 +258,7 @@ _URL_FAULTS = (
     (r"^(?!(?i:https?)://)", "must start with https://"),
     (r"\\", "must not contain a backslash"),
     (r"^[^/]*//[^/?#]*@", "must not contain a user name or password"),
-    (r"[?#]", "must not contain a query or a fragment: remove it from the '?' or '#' on"),
+    (r"[?#]", "must not contain a query or a fragment: remove '?' or '#' and what follows"),
 )
 # What is often given instead of an account ID: a character that shows it, and what to say.
 _SUBJECT_FAULTS = {
@@ -658,7 +658,7 @@ class _Answer:
         self.error_description = self._word("error_description")
 
     def _word(self, name: str) -> str | None:
-        value = self.content.get(name) if self.content else None
+        value = (self.content or {}).get(name)
         return value if value and isinstance(value, str) else None
 
     @property
@@ -702,7 +702,7 @@ class _Exchange:
         except (OSError, HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
-            text = re.sub("[^/]*@", "...@", str(reason))  # the password in a proxy's URL
+            text = re.sub("/[^/]*@", "/...@", str(reason))  # the password in a proxy's URL
             token_error = self.error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
             # Only an OSError is chained: others may quote what the server echoed.
@@ -757,7 +757,8 @@ class _Exchange:
         return ""
 
     def error(self, problem: str) -> TokenError:
-        is_proxied = self.request.host != self.host
+        """Return a TokenError that says where there was a problem."""
+        is_proxied = self.request.host != self.host  # urllib has put the proxy in its place
         proxy = f" via proxy {self.request.host}" if is_proxied else ""
         return TokenError(f"no access token from {self.token_url}{proxy}: {problem}")
 
@@ -1010,6 +1011,7 @@ class HTTPBearerAuthHandler(BaseHandler):
             # They raise ValueError for "Bearer".
             raise HTTPError(req.full_url, code, msg, headers, fp)
         fp.close()
+        req.remove_header("Authorization")
         req.is_replay = True
         return self.parent.open(req, timeout=req.timeout)
 
@@ -1032,7 +1034,7 @@ class HTTPBearerAuthHandler(BaseHandler):
         if not isinstance(req.data, (bytes, type(None))):
             return False
         if not is_dropped and req.token.is_expired() and self.source.invalidate(req.token):
-            return False  # nobody has renewed it, and a renewal here would not count as a drop
+            return False  # it has just run out: the next request gets a new one
         return self.source.token().access_token != req.token.access_token
 
     def _drop(self, token: Token) -> bool:
@@ -1114,12 +1116,11 @@ def _stand_in(secret: bytes, received: list[str]) -> Any:
     bearers: list[str] = []
 
     def is_valid(assertion: str, site: str) -> bool:
-        signed, _, signature = assertion.rpartition(".")
-        expected = _base64url(hmac.digest(secret, signed.encode(), "sha256"))
-        claims = json.loads(base64.urlsafe_b64decode(signed.split(".")[1] + "=="))
+        claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
+        is_signed = assertion == encode_jwt(claims, secret)
         is_current = claims["iat"] <= time.time() < claims["exp"] <= claims["iat"] + 60
         is_ours = {**_DEMO_CLAIMS, "tnt": site}.items() <= claims.items()
-        return signature.encode() == expected and is_current and is_ours
+        return is_signed and is_current and is_ours
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -1514,6 +1514,20 @@ def test_a_dead_proxy_is_named(tls_server, clock, monkeypatch, scheme):
     assert "hush" not in str(error)
 
 
+def test_a_mistyped_proxy_is_told_without_its_password(tls_server, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http:/user:hush@127.0.0.1:9")
+    error = error_of(tls_server.source())
+    assert "127.0.0.1:9" in str(error)
+    assert "hush" not in str(error)
+
+
+def test_a_long_line_instead_of_http_is_told_without_delay(server):
+    server.answers.append(raw(b"x" * 65000 + b"\r\n"))
+    started = time.monotonic()
+    error_of(server.source())
+    assert time.monotonic() - started < 1
+
+
 def test_no_more_than_64_kib_of_an_answer_are_read(server, clock):
     content = json.dumps({"access_token": "abc"}).encode()
     server.answers.append(reply(200, content.ljust(65536)))
@@ -2239,6 +2253,14 @@ def test_a_proxy_that_speaks_tls_gets_each_request_once(server, tls_server, trus
     tls_server.valid.add("abc")
     assert call(source.opener(), f"{server.url}/rest")["path"] == f"{server.url}/rest"
     assert len(tls_server.calls) == 1
+
+
+def test_a_replay_through_a_proxy_that_speaks_tls_bears_the_new_token(server, tls_server, trust):
+    direct = server.source()
+    source = server.source(ProxyHandler({"http": tls_server.url}), trust, token=Token("old"))
+    tls_server.valid.add(direct.token().access_token)
+    source.token = lambda: direct.token() if tls_server.calls else Token("old")
+    assert call(source.opener(), f"{server.url}/rest")["bearer"] == direct.token().authorization
 
 
 def test_a_token_request_through_a_tls_proxy_bears_no_token(server, tls_server, trust):
