@@ -199,7 +199,7 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
     or "+".
 
     Raises ValueError if there is no scope, or if one contains a character that is not allowed
-    (RFC 6749, section 3.3). Raises TypeError for anything that is not a str.
+    (RFC 6749, section 3.3). Raises TypeError if ``scopes`` or one of its items has a wrong type.
     """
     try:
         text = scopes if isinstance(scopes, str) else " ".join(scopes)
@@ -260,7 +260,7 @@ _URL_FAULTS = (
     (r"^[^/]*//[^/?#]*@", "must not contain a user name or password"),
     (r"[?#]", "must not contain a query or a fragment: remove '?' or '#' and what follows"),
 )
-# What is often given instead of an account ID: a character that shows it, and what to say.
+# Common mistakes in an account ID: a character that gives them away, and what to say.
 _SUBJECT_FAULTS = {
     "@": "not an e-mail address",
     "%": 'not percent-encoded: write "%3A" as ":"',
@@ -319,7 +319,7 @@ def _check_secret(secret: str | bytes) -> None:
         return
     if secret != secret.strip():
         raise ValueError(
-            "client_secret must not start or end with white space (the line break of a file?)"
+            "client_secret must not start or end with white space (a line break from a file?)"
         )
     if not secret.isprintable():
         raise ValueError(
@@ -336,7 +336,7 @@ def _check_endpoint(endpoint: Endpoint) -> None:
 
 
 def _check_site(base_url: str) -> None:
-    """Check the path, which Atlassian's own sites do not have but for Confluence."""
+    """Refuse any path but /wiki. Atlassian's own sites have no other."""
     _, _, path = base_url.partition("://")[2].partition("/")
     if path not in ("", "wiki"):
         raise ValueError(
@@ -424,7 +424,7 @@ class Config:
 
         environ: a mapping, or None for ``os.environ``.
 
-        Raises ValueError. The message names the variables that are missing, or the wrong one.
+        Raises ValueError. The message names the missing or invalid variables.
         """
         environ = os.environ if environ is None else environ
         required = ["JIRA_BASE_URL", "JIRA_SUBJECT", "JIRA_CLIENT_ID", "JIRA_CLIENT_SECRET"]
@@ -462,7 +462,7 @@ class Config:
         payload: a mapping, the JSON object of the hook, parsed.
         subject, scopes, endpoint: as for ``Config``.
 
-        Raises ValueError if the payload lacks something, and what ``Config`` raises.
+        Raises ValueError if the payload lacks a key. Also raises what ``Config`` raises.
         """
         _check_type("payload", payload, Mapping)
         missing = _missing(["baseUrl", "oauthClientId", "sharedSecret"], payload)
@@ -498,7 +498,7 @@ class Config:
     def claims(self, now: float | None = None) -> ClaimSet:
         """Return the claim set of an assertion that is issued ``now``.
 
-        now: float, seconds since the epoch, or None for the present.
+        now: float, seconds since the epoch, or None for the current time.
         """
         issued_at = int(time.time() if now is None else now)
         is_urn = self.subject.startswith(_URN)
@@ -574,7 +574,8 @@ def _opener(handlers: Iterable[Any]) -> OpenerDirector:
 
 # The token endpoint
 
-# All in seconds. Assertions are back-dated, so that the server also takes those of a fast clock.
+# In seconds. Assertions are back-dated so that the server accepts them even if this machine's
+# clock is a little fast.
 _BACK_DATED = 10.0
 _MAX_CLOCK_ERROR = 10.0
 _MAX_SOCKET_TIMEOUT = 86400.0
@@ -623,7 +624,7 @@ def _lifetime(expires_in: object) -> float:
 
 
 def _read_body(response: Any, deadline: float) -> bytes:
-    """Read at most 64 KiB, and look at the time after every piece."""
+    """Read at most 64 KiB, and check the deadline after each piece."""
     body = bytearray()
     while len(body) < _MAX_BODY:
         piece = response.read1(_MAX_BODY - len(body))
@@ -631,7 +632,7 @@ def _read_body(response: Any, deadline: float) -> bytes:
             break
         body += piece
         if time.monotonic() > deadline:
-            raise TimeoutError("the answer did not end in time")
+            raise TimeoutError("the answer took too long")
     return bytes(body)
 
 
@@ -729,13 +730,13 @@ class _Exchange:
             words = [answer.error, answer.error_description]
             raise ValueError(", ".join(self.excerpt(word) for word in words if word))
         if 300 <= answer.status < 400:
-            location = self.excerpt(answer.headers.get("Location", "nowhere"))
-            raise ValueError(f"a redirect to {location}, which is not followed")
+            location = self.excerpt(str(answer.headers.get("Location")))
+            raise ValueError(f"a redirect (Location: {location}), which is not followed")
         if not answer.is_success:
             raise ValueError(self.excerpt(answer.text) if answer.text else "an empty answer")
         if answer.content is None:
-            kind = self.excerpt(answer.headers.get("Content-Type", "missing"))
-            raise ValueError(f"not a complete JSON object; its Content-Type is {kind}")
+            kind = self.excerpt(str(answer.headers.get("Content-Type")))
+            raise ValueError(f"not a complete JSON object (Content-Type: {kind})")
         return _parse_token(answer.content, self.sent_at)
 
     def clock_error(self, answer: _Answer) -> str:
@@ -751,9 +752,9 @@ class _Exchange:
         fast = self.sent_at - server_time
         slow = server_time - time.time()
         if fast > _MAX_CLOCK_ERROR:
-            return f"; the clock of this machine is {fast:.0f} s fast"
+            return f"; this machine's clock is {fast:.0f} s fast"
         if slow > _MAX_CLOCK_ERROR:
-            return f"; the clock of this machine is {slow:.0f} s slow"
+            return f"; this machine's clock is {slow:.0f} s slow"
         return ""
 
     def error(self, problem: str) -> TokenError:
@@ -777,7 +778,7 @@ class _TokenEndpoint:
         self._opener = _opener(h for h in handlers if not isinstance(h, HTTPErrorProcessor))
 
     def fetch(self, timeout: float) -> Token:
-        """Return a new token. Raises TokenError, after three attempts at most."""
+        """Return a new token. Raises TokenError after at most three attempts."""
         deadline = time.monotonic() + timeout
         for backoff in _BACKOFF:
             try:
@@ -802,8 +803,8 @@ class _TokenEndpoint:
 class _State:
     """A token, or None, and the exchange that replaces it.
 
-    A source replaces both together, by a new state. So no thread that sees a new token can get an
-    older one from an exchange that has ended.
+    A source replaces both together, by a new state. This way, no thread gets a token from an
+    exchange that ended before the thread asked.
     """
 
     def __init__(self, token: Token | None) -> None:
@@ -832,7 +833,7 @@ def _check_token(token: Token) -> None:
 
 
 class TokenSource:
-    """Holds an access token and keeps it fresh, for any number of threads.
+    """Holds an access token and keeps it fresh. It is thread-safe.
 
     config: Config.
     handlers: what ``urllib.request.build_opener`` takes, for the token request and for the calls
@@ -842,7 +843,7 @@ class TokenSource:
     timeout: float, seconds for fetching a token, including retries. A slow body can take up to
         twice as long, and slow headers longer. API calls have a timeout of their own, which does
         not include the time for fetching a token.
-    leeway: float, seconds before its expiry at which a token is replaced.
+    leeway: float, how many seconds before its expiry a token is replaced.
 
     Raises TypeError or ValueError, which name the argument.
     """
@@ -936,8 +937,8 @@ _SECONDS_BETWEEN_DROPS = 60.0
 class _BearerRequest(Request):
     """A copy of a request, with a token added. The caller's own request never changes.
 
-    urllib changes a request that it sends through a proxy. Sent once more, that request would
-    bypass the tunnel and show the token to the proxy.
+    urllib changes a request that it sends through a proxy. Reused, that request would in the end
+    bypass the tunnel, and show the token to the proxy.
     """
 
     is_replay = False
@@ -966,8 +967,8 @@ class HTTPBearerAuthHandler(BaseHandler):
     source: TokenSource.
 
     A request to another origin, or with an Authorization header of its own, is sent as it is. If
-    the site answers 401, the handler drops the token and sends the request once more with a new
-    one, unless its body is a file or an iterable. It drops at most one token a minute.
+    the site answers 401, the handler drops the token, but at most one a minute. If the body is
+    bytes or None, it sends the request again, once, with a new token.
 
     Opening a request raises TokenError if it cannot get a token.
 
@@ -985,12 +986,12 @@ class HTTPBearerAuthHandler(BaseHandler):
         self._next_drop = -math.inf
 
     def http_request(self, req: Any) -> Any:
-        """Return a copy of ``req`` that bears the token, or ``req`` itself if it must not."""
+        """Return a copy of ``req`` with the token, or ``req`` itself if it must not have it."""
         if self._is_mine(req):
             if req.has_proxy() and req.type == "https":
-                return req  # on its way to a proxy that speaks TLS, urllib opens it twice
-            # Opened once more, it starts over: its token may be old, and a proxy may have
-            # changed where it goes.
+                return req  # urllib opens an http request twice if the proxy speaks TLS
+            # Another handler opens our copy again: start over, as its token may be old, and a
+            # proxy may have changed where it goes.
             req.remove_header("Authorization")
         if not self._may_bear_token(req):
             return req
@@ -999,7 +1000,7 @@ class HTTPBearerAuthHandler(BaseHandler):
     https_request = http_request
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        """Send a request once more with a new token, and return the response.
+        """Send a request again with a new token, and return the response.
 
         Returns None if the request did not bear the token. Raises HTTPError, with the body of
         the answer unread, if it must not be sent again, and TokenError if there is no new token.
@@ -1023,7 +1024,7 @@ class HTTPBearerAuthHandler(BaseHandler):
     def _may_bear_token(self, req: Any) -> bool:
         is_redirect = req.unverifiable
         if is_redirect and req.origin_req_host != self._host:
-            return False  # a chain that began at another host must not aim the token
+            return False  # another host must not choose where the token goes
         return _origin(req.full_url) == self._site and not req.has_header("Authorization")
 
     def _may_replay(self, req: _BearerRequest) -> bool:
@@ -1038,7 +1039,7 @@ class HTTPBearerAuthHandler(BaseHandler):
         return self.source.token().access_token != req.token.access_token
 
     def _drop(self, token: Token) -> bool:
-        """Drop a token if the last drop was a minute ago. Return whether it was dropped.
+        """Drop a token unless one was dropped within a minute. Return whether it was dropped.
 
         Some resources refuse everybody. A loop over them must not fetch token after token.
         """
@@ -1056,7 +1057,7 @@ class BearerAuth:
         session = requests.Session()
         session.auth = config.auth()
 
-    Unlike an opener, it does not send a request once more after a 401.
+    Unlike an opener, it does not send a request again after a 401.
 
     source: TokenSource.
     """
@@ -1091,7 +1092,7 @@ environment variables that "token" reads:
 
 exit status:
   0  success
-  1  failure: there is no token, for example
+  1  failure
   2  wrong usage or settings
 """
 
@@ -1175,8 +1176,8 @@ def _print_steps(config: Config, received: list[str]) -> None:
         with opener.open(f"{config.base_url}/rest/api/3/myself") as response:
             return str(response.read().decode())
 
-    print("1. The claim set says which app (iss) acts as which user (sub) of which site (tnt),")
-    print("   at which authorization server (aud), and from when to when (iat, exp).\n")
+    print("1. The claim set names the app (iss), the user (sub), the site (tnt), the authorization")
+    print("   server (aud), and for how long it is valid (iat, exp).\n")
     print(json.dumps(config.claims()._asdict(), indent=2))
     print("\n2. The assertion is the claim set, signed with the shared secret (HMAC-SHA256).\n")
     print(config.assertion())
