@@ -845,6 +845,39 @@ def test_a_setting_of_a_wrong_type_is_refused_by_its_name(name, value):
         Config(**{**ARGUMENTS, name: value})
 
 
+WORDS = [
+    (
+        {"base_url": "https://a.example?x"},
+        "base_url must not contain a query or a fragment: remove '?' or '#' and what follows"
+        " (not shown, as it may hold a secret)",
+    ),
+    (
+        {"base_url": "http://a.example"},
+        "base_url must start with https:// (or be on localhost, 127.0.0.1, [::1]):"
+        " 'http://a.example'",
+    ),
+    (
+        {"base_url": "https://a.atlassian.net/jira/your-work"},
+        "base_url must have no path, or /wiki for Confluence: remove '/jira/your-work'"
+        " from 'https://a.atlassian.net/jira/your-work'",
+    ),
+    (
+        {"subject": "Jane Doe"},
+        "subject must be an account ID, made of letters, digits, ':', '-' and '_': 'Jane Doe'",
+    ),
+    ({"client_id": 5}, "client_id must be str, not int"),
+    ({"client_secret": 5}, "client_secret must be str or bytes, not int"),
+    ({"scopes": ""}, "scopes must name at least one scope; leave it out to get all of them"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), WORDS)
+def test_the_words_of_messages_about_settings(changes, words):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Config(**{**ARGUMENTS, **changes})
+    assert str(caught.value) == words
+
+
 @pytest.mark.parametrize(
     ("auth_url", "token_url", "error", "name"),
     [
@@ -972,7 +1005,7 @@ def test_all_variables_that_are_missing_are_named_at_once(environment, missing):
     ],
 )
 def test_a_bad_variable_is_named(name, value):
-    with pytest.raises(ValueError, match=f"^{name} ") as caught:
+    with pytest.raises(ValueError, match=f"^{name} must ") as caught:
         Config.from_env({**ENVIRONMENT, **URLS, name: value})
     assert "hush" not in str(caught.value)
 
@@ -1004,10 +1037,11 @@ def test_settings_come_from_an_installation():
 @pytest.mark.parametrize("lacking", ["baseUrl", "sharedSecret", "oauthClientId"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_what_an_installation_lacks_is_named(lacking, value):
-    with pytest.raises(ValueError, match=f"payload lacks {lacking}") as caught:
+    hint = "; Atlassian sends oauthClientId only to apps with the ACT_AS_USER scope"
+    with pytest.raises(ValueError, match="payload lacks") as caught:
         Config.from_installation({**INSTALLATION, lacking: value}, subject=ACCOUNT)
-    assert SECRET not in str(caught.value)
-    assert ("ACT_AS_USER" in str(caught.value)) == (lacking == "oauthClientId")
+    words = f"payload lacks {lacking}{hint if lacking == 'oauthClientId' else ''}"
+    assert str(caught.value) == words
 
 
 @pytest.mark.parametrize("payload", [json.dumps(INSTALLATION), b"{}", None, [INSTALLATION]])
@@ -1044,8 +1078,10 @@ def test_an_installation_is_a_mapping(payload):
     ],
 )
 def test_a_bad_option_is_refused_by_its_name(name, value, error):
-    with pytest.raises(error, match=f"^{name}"):
+    with pytest.raises(error, match=f"^{name}") as caught:
         Config(**ARGUMENTS).token_source(**{name: value})
+    if error is TypeError and not isinstance(value, Token):
+        assert str(caught.value).endswith(f", not {type(value).__name__}")
 
 
 @pytest.mark.parametrize("make", [Config.opener, Config.auth, Config.token_source])
@@ -1053,8 +1089,10 @@ def test_a_bad_option_is_refused_by_its_name(name, value, error):
     "wrong", ["http://proxy:3128", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), object(), str]
 )
 def test_what_is_no_handler_is_refused_when_given(make, wrong):
-    with pytest.raises(TypeError, match="^handlers must be"):
+    with pytest.raises(TypeError, match=f"^handlers .* not {type(wrong).__name__}: ") as caught:
         make(Config(**ARGUMENTS), ProxyHandler({}), wrong)
+    assert "as ProxyHandler({'https': url}) and" in str(caught.value)
+    assert str(caught.value).endswith(" as HTTPSHandler(context=context)")
 
 
 def test_a_source_takes_a_config_only():
@@ -1066,6 +1104,9 @@ def test_signatures_show_all_options():
     options = ["token", "timeout", "leeway"]
     assert list(inspect.signature(TokenSource).parameters)[2:] == options
     assert list(inspect.signature(Config.token_source).parameters)[2:] == options
+    for function in (TokenSource, Config.token_source):
+        defaults = [p.default for p in inspect.signature(function).parameters.values()][2:]
+        assert defaults == [None, 30.0, 10.0]
 
 
 # The token endpoint
@@ -1284,6 +1325,10 @@ def test_the_words_of_messages(server, tls_server, proxy):
             r"HTTP 401, 'invalid_client', 'Ünknown\nclient'",
         ),
         (reply(401, b'{"code": 401}'), """HTTP 401, '{"code": 401}'"""),
+        (reply(400), "HTTP 400, an empty answer"),
+        (reply(300), "HTTP 300, a redirect (Location: 'None'), which is not followed"),
+        (silence, "TimeoutError: 'timed out'"),
+        (drip(b"HTTP/1.1 400 x\r\n\r\n", b"x"), "TimeoutError: 'the answer took too long'"),
         (reply(403, b"n\xf6"), "HTTP 403, 'n\ufffd'"),
         (reply(400, page), f"HTTP 400, {page.decode()!r}"),
         (
@@ -1301,7 +1346,11 @@ def test_the_words_of_messages(server, tls_server, proxy):
     for answer, words in expected:
         server.answers.append(answer)
         token_url = f"{server.url}/oauth2/token"
-        assert str(error_of(server.source())) == f"no access token from {token_url}: {words}"
+        message = str(error_of(server.source(timeout=0.2))).replace(": timeout:", ": TimeoutError:")
+        assert message == f"no access token from {token_url}: {words}"
+    server.answers += [reply(200, page, Content_Type="text/html")] * 3
+    words = "HTTP 200, not a complete JSON object (Content-Type: 'text/html')"
+    assert str(error_of(server.source(timeout=0.2))).endswith(f": {words}")
 
 
 def test_a_long_answer_is_cut_in_the_message(server):
@@ -2365,8 +2414,9 @@ def unauthorized(opener, url, data=None):
     with pytest.raises(urllib.error.HTTPError) as caught:
         opener.open(url, data, timeout=10)
     with caught.value as error:
-        assert error.code == 401
-        assert not isinstance(error, TokenError)
+        assert (error.code, error.msg) == (401, "Unauthorized")
+        assert error.url == (url if isinstance(url, str) else url.full_url)
+        assert error.headers["WWW-Authenticate"] == 'Bearer realm="site"'
         return error.read()
 
 
@@ -2539,6 +2589,17 @@ def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     shown, complaints = capsys.readouterr()
     steps = re.split(r"^\d\. ", shown, flags=re.MULTILINE)[1:]
     assert len(steps) == 6
+    headings = [" ".join(step.partition("\n\n")[0].split()) for step in steps]
+    assert headings == [
+        "The claim set names the app (iss), the user (sub), the site (tnt), the authorization"
+        " server (aud), and for how long it is valid (iat, exp).",
+        "The assertion is the claim set, signed with the shared secret (HMAC-SHA256).",
+        "The token request carries another assertion, back-dated by 10 seconds in case the"
+        " clock is fast. The authorization server checks its signature and claims:",
+        "The authorization server answers with an access token, valid for 15 minutes.",
+        "An API call carries the access token. The site receives it and answers:",
+        "If the token has expired, an API call fetches a new one first:",
+    ]
     claims = json.loads(steps[0][steps[0].index("{") :])
     assert list(claims) == ["iss", "sub", "tnt", "aud", "exp", "iat"]
     assert re.search(r"^eyJ[\w-]+\.[\w-]+\.[\w-]{43}$", steps[1], re.MULTILINE)
@@ -2643,10 +2704,39 @@ def test_help_names_every_variable(capsys, arguments):
     assert max(map(len, shown.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["demo", "token"])
-def test_the_help_of_a_command_says_what_it_does(capsys, command):
-    assert run(command, "--help") == 0
-    assert len(capsys.readouterr().out.split()) > 20
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (
+            ["--help"],
+            [
+                "OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant.",
+                " COMMAND demo show the whole flow, step by step, on this machine alone",
+                " token print an access token ",
+            ],
+        ),
+        (
+            ["demo", "--help"],
+            [
+                "Show the whole flow, step by step, against a server on this machine that stands"
+                " in for Atlassian. It needs no settings and no network. "
+            ],
+        ),
+        (
+            ["token", "--help"],
+            [
+                "Print an access token. To make a call with it: curl -H"
+                ' "Authorization: Bearer $(jira-jwt-oauth token)" \\ $JIRA_BASE_URL/rest/api/3/myself ',
+                "--json print the whole token, with its expiry, as JSON ",
+            ],
+        ),
+    ],
+)
+def test_help_says_what_the_commands_do(capsys, arguments, sentences):
+    assert run(*arguments) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for sentence in sentences:
+        assert sentence in shown
 
 
 def test_the_version_is_told(capsys):
@@ -2677,6 +2767,25 @@ def test_a_closed_pipe_is_no_traceback(server, arguments):
     assert complaint.splitlines()[-1] == "1"
     assert "Traceback" not in complaint
     assert "BrokenPipe" not in complaint
+
+
+@pytest.mark.parametrize("arguments", [["token"], ["--help"]])
+def test_a_closed_pipe_is_quietly_exit_status_1(configured, capfd, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
+        assert run(*arguments) == 1
+        output.flush()  # as Python does on exit
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_exit_status_1(configured, capfd):
+    with open("/dev/full", "w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
+        assert run("token") == 1
+    complaint = capfd.readouterr().err
+    assert complaint.startswith("jira-jwt-oauth: ")
+    assert "No space left" in complaint
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
