@@ -590,7 +590,7 @@ def test_what_cannot_be_signed_is_refused(claims, secret, error):
         ("READ+write", "READ WRITE"),
         (["write", "read", "write"], "WRITE READ WRITE"),
         (("read write", "act_as_user"), "READ WRITE ACT_AS_USER"),
-        (iter(["\tread\n", "", "+"]), "READ"),
+        ({"\tread\n": 1, "": 2, "+": 3}, "READ"),
         ("read:jira-work", "READ:JIRA-WORK"),
     ],
 )
@@ -1377,7 +1377,7 @@ def test_a_refusal_that_echoes_the_assertion_does_not_show_it(server, where):
     def answer(handler):
         echo = handler.server.posts[-1].form["assertion"]
         signatures.append(signature_of(handler))
-        handler.reply(400, ECHOES[where](echo)) if where != "nothing" else None
+        handler.reply(400, ECHOES[where](echo))
 
     signatures = []
     server.answers.append(answer)
@@ -1399,7 +1399,6 @@ def test_an_echo_where_http_should_be_does_not_show_it(server, status_line):
     assert signatures[0] not in shown
 
 
-ANSWER_TEXT = st.text(max_size=30) | JSON.map(json.dumps)
 FIELDS = st.sampled_from(["access_token", "error", "error_description", "expires_in", "token_type"])
 BODIES = st.binary(max_size=100) | st.dictionaries(FIELDS, JSON | st.text(max_size=10)).map(
     lambda d: json.dumps(d).encode()
@@ -2281,10 +2280,8 @@ def test_openers_that_share_a_handler_do_not_mix_up_their_users(server):
 
 def test_openers_share_a_cookie_jar(server):
     cookies = urllib.request.HTTPCookieProcessor()
-    server.answers.append(grant())
-    source = server.source(cookies)
-    assert len({id(h.cookiejar) for h in source.opener().handlers if hasattr(h, "cookiejar")}) == 1
-    assert any(getattr(h, "cookiejar", 0) is cookies.cookiejar for h in source.opener().handlers)
+    for opener in (server.source(cookies).opener(), server.source(cookies).opener()):
+        assert cookies.cookiejar in [getattr(h, "cookiejar", None) for h in opener.handlers]
 
 
 def test_a_plain_proxy_gets_the_call_with_its_token(server):
@@ -2316,12 +2313,10 @@ def test_a_replay_through_a_proxy_that_speaks_tls_bears_the_new_token(server, tl
 def test_a_token_request_through_a_tls_proxy_bears_no_token(server, tls_server, trust):
     secure_proxy = ProxyHandler({"http": tls_server.url})
     source = server.source(secure_proxy, trust)
-    opener = source.opener()
-    assert opener
+    source.opener()
     with pytest.raises(TokenError):
         source.token()
-    assert [call["bearer"] for call in tls_server.calls] == [None] * len(tls_server.calls)
-    assert tls_server.calls
+    assert bearers(tls_server) == [False]
 
 
 def test_urllib_alone_leaves_a_tunnel_for_a_request_it_opens_again(tls_server, proxy, trust):
