@@ -2345,15 +2345,15 @@ def test_a_replay_stays_in_the_tunnel(tls_server, proxy, trust):
 
 
 class Retry(BaseHandler):
-    """Opens a request that was answered 401 once more, as handlers do that try again."""
+    """Opens a request that was answered 401 twice more, as handlers do that try again."""
 
     handler_order = 100
-    is_done = False
+    tries_left = 2
 
     def http_error_401(self, req, fp, code, msg, headers):
-        if self.is_done:
+        if not self.tries_left:
             return None
-        self.is_done = True
+        self.tries_left -= 1
         return self.parent.open(req, timeout=req.timeout)
 
 
@@ -2604,6 +2604,7 @@ def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     assert f"Authorization: Bearer {token}\n" in steps[4]
     assert '{"displayName": "Mia"}' in steps[4]
     assert "POST /oauth2/token" in steps[5]
+    assert "GET /rest/api/3/myself" in steps[5]
     assert token not in steps[5]
     assert (complaints, threading.active_count()) == ("", threads)
 
@@ -2732,6 +2733,11 @@ def test_help_says_what_the_commands_do(capsys, arguments, sentences):
     shown = " ".join(capsys.readouterr().out.split())
     for sentence in sentences:
         assert sentence in shown
+
+
+def test_the_installed_command_is_main():
+    project = (MODULE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert '\njira-jwt-oauth = "jira_jwt_oauth:main"\n' in project
 
 
 def test_the_version_is_told(capsys):
