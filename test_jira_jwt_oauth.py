@@ -133,8 +133,9 @@ class Server(http.server.ThreadingHTTPServer):
     """A token endpoint at /oauth2/token, and a site everywhere else.
 
     The token endpoint verifies the assertion, notes the request in `posts` and does what is next
-    in `answers`; if nothing is, it grants a token. The site notes each request in `calls`. It
-    accepts the tokens in `valid`, answers 401 to others, and redirects from /redirect?URL.
+    in `answers`; if nothing is, it grants a token, and adds it to `valid`. The site notes each
+    request in `calls` and echoes it as JSON. It answers 401 to a token that is not in `valid`,
+    but takes requests without a token; /redirect?URL redirects, /status?503 answers 503.
     """
 
     daemon_threads = True
@@ -211,6 +212,8 @@ class ServerHandler(http.server.BaseHTTPRequestHandler):
         call = {"method": self.command, "path": self.path, "bearer": bearer}
         self.server.calls.append(call)
         path, _, query = self.path.partition("?")
+        if path == "/status":
+            return self.reply(int(query), b"as asked")
         if path == "/redirect":
             return self.reply(302, Location=urllib.parse.unquote(query))
         if bearer and bearer[7:] not in self.server.valid:
@@ -320,21 +323,20 @@ class ProxyConnection(socketserver.StreamRequestHandler):
 class Recorder(HTTPHandler, HTTPSHandler):
     """Stands where urllib connects: notes where a request goes, and answers 200.
 
-    `sent` lists (scheme, host, Authorization). `answers` may hold other statuses.
+    `sent` lists (scheme, host, Authorization). `answers` may hold URLs to redirect to.
     """
 
     def __init__(self, *answers):
         HTTPSHandler.__init__(self)
-        self.sent, self.answers, self.requests = [], list(answers), []
+        self.sent, self.answers = [], list(answers)
 
     def http_open(self, req):
-        self.requests.append(req)
         self.sent.append((req.type, req.host, req.get_header("Authorization")))
-        status = self.answers.pop(0) if self.answers else 200
+        location = self.answers.pop(0) if self.answers else None
         headers = email.message.Message()
-        if isinstance(status, str):
-            headers["Location"] = status
-        code = 302 if isinstance(status, str) else status
+        if location:
+            headers["Location"] = location
+        code = 302 if location else 200
         response = urllib.response.addinfourl(io.BytesIO(b"{}"), headers, req.full_url, code)
         response.msg = "as told"
         return response
@@ -920,6 +922,7 @@ def test_a_config_does_not_change(name):
 def test_a_config_shows_everything_but_its_secret():
     shown = repr(Config(**ARGUMENTS, scopes="read"))
     assert SECRET not in shown
+    assert SECRET not in repr(Config(**{**ARGUMENTS, "client_secret": SECRET.encode()}))
     for value in (ARGUMENTS["base_url"], ACCOUNT, "oauth-client-id", "READ", repr(jjo.ATLASSIAN)):
         assert value in shown
 
@@ -939,7 +942,7 @@ def test_replace_changes_the_user_and_nothing_else():
     assert other.client_secret == SECRET
 
 
-def test_replace_checks_and_chooses_the_endpoint_again(server):
+def test_replace_checks_and_chooses_the_endpoint_again():
     config = Config(**ARGUMENTS)
     site = "https://agency.atlassian-us-gov-mod.net"
     assert config.replace(base_url=site).endpoint == jjo.ATLASSIAN_GOVERNMENT
@@ -1152,17 +1155,20 @@ def test_a_strict_server_grants_to_a_clock_that_is_a_little_off(server, clock, a
     assert len(server.posts) == 1
 
 
-@pytest.mark.parametrize(("ahead", "words"), [(600, "600 s fast"), (-600, "600 s slow")])
+@pytest.mark.parametrize(
+    ("ahead", "word"), [(600, "fast"), (13, "fast"), (-600, "slow"), (-13, "slow")]
+)
 @pytest.mark.parametrize("status", [400, 401])
-def test_a_refusal_says_how_far_off_the_clock_is(server, clock, ahead, words, status):
+def test_a_refusal_says_how_far_off_the_clock_is(server, clock, ahead, word, status):
     clock.ahead = ahead
     server.answers.append(reply(status, {"error": "invalid_grant"}, Date=clock.date()))
-    assert words in re.sub("(599|601) s", "600 s", str(error_of(server.source())))
+    told = re.search(rf"clock is (\d+) s {word}", str(error_of(server.source())))
+    assert abs(int(told[1]) - abs(ahead)) <= 2
     assert len(server.posts) == 1
 
 
 @pytest.mark.parametrize(
-    ("status", "ahead"), [(400, 0), (400, 8), (400, -8), (403, 600), (500, 600)]
+    ("status", "ahead"), [(400, 0), (400, 8.5), (400, -8.5), (403, 600), (500, 600)]
 )
 def test_other_refusals_do_not_blame_the_clock(server, clock, status, ahead):
     clock.ahead = ahead
@@ -1179,25 +1185,36 @@ def test_a_slow_server_does_not_make_the_clock_wrong(server, clock):
     assert "clock" not in str(error_of(server.source()))
 
 
-@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%c"])
-def test_each_form_of_a_date_is_read(server, clock, form, monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    clock.ahead = 3600
-    date = time.strftime(form, time.gmtime(clock.server_time()))
-    server.answers.append(reply(400, {"error": "no"}, Date=date))
-    assert "s fast" in str(error_of(server.source()))
-    monkeypatch.undo()
-    time.tzset()
+def test_a_server_that_takes_the_time_first_does_not_make_the_clock_wrong(server, clock):
+    def answer(handler):
+        date = clock.date()
+        clock.moved += 15
+        handler.reply(400, {"error": "no"}, Date=date)
+
+    server.answers.append(answer)
+    assert "clock" not in str(error_of(server.source()))
 
 
 @pytest.mark.parametrize(
-    "date",
-    ["", ",", "soon", "Fri, 31 Feb 2026 99:99:99 GMT", "Mon, 1 Jan 99999999999999 0:0:0 GMT"],
+    "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"]
 )
-def test_a_date_that_makes_no_sense_is_passed_over(server, date):
+@pytest.mark.parametrize("zone", ["EAST-9", "WEST+9"])
+def test_each_form_of_a_date_is_read_as_gmt(server, clock, form, zone, monkeypatch):
+    clock.ahead = 3600
+    date = time.strftime(form, time.gmtime(clock.server_time()))
     server.answers.append(reply(400, {"error": "no"}, Date=date))
-    assert error_of(server.source()).error == "no"
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        message = str(error_of(server.source()))
+    time.tzset()
+    assert re.search("clock is (3599|3600|3601) s fast", message)
+
+
+@pytest.mark.parametrize("date", ["", ",", "soon", "Mon, 1 Jan 99999999999999 0:0:0 GMT"])
+def test_a_date_that_makes_no_sense_is_ignored(server, date):
+    server.answers.append(reply(400, {"error": "no"}, Date=date))
+    assert str(error_of(server.source())).endswith("HTTP 400, 'no'")
 
 
 def test_a_wrong_date_changes_nothing_for_the_next_request(server, clock):
@@ -1315,7 +1332,7 @@ def test_words_that_are_no_strings_are_left_out(server, said):
     assert (error.error, error.error_description) == (None, None)
 
 
-def test_the_words_of_messages(server, tls_server, proxy):
+def test_the_words_of_messages(server):
     """The one test of wording: what each kind of answer turns into."""
     page = b"<html>\n<title>No required SSL certificate was sent</title>\n"
     expected = [
@@ -1563,6 +1580,12 @@ def test_a_dead_proxy_is_named(tls_server, clock, monkeypatch, scheme):
     assert "hush" not in str(error)
 
 
+def test_a_proxy_that_answers_in_place_of_the_server_is_named(server, clock):
+    proxy = Proxy()
+    assert f"via proxy {proxy.address}: HTTP 200" in str(error_of(server.source(proxy.handler)))
+    proxy.close()
+
+
 def test_a_mistyped_proxy_is_told_without_its_password(tls_server, monkeypatch):
     monkeypatch.setenv("https_proxy", "http:/user:hush@127.0.0.1:9")
     error = error_of(tls_server.source())
@@ -1618,7 +1641,7 @@ def test_an_exchange_ends_within_twice_its_timeout(server, behaviour):
     server.answers += [behaviour] * 3
     started = time.monotonic()
     error = error_of(server.source(timeout=0.4))
-    assert time.monotonic() - started < 0.8
+    assert time.monotonic() - started < 0.8 + 0.5  # twice the timeout, and a busy machine
     assert error.status is None
 
 
@@ -1626,7 +1649,7 @@ def test_a_second_attempt_has_only_what_is_left_of_the_timeout(server):
     server.answers += [reply(503), silence]
     started = time.monotonic()
     error_of(server.source(timeout=1.2))
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1.9
 
 
 def test_a_timeout_may_be_as_long_as_you_like(server):
@@ -1737,7 +1760,7 @@ def test_a_valid_token_is_reused_until_its_leeway(server, clock):
     ("options", "left", "is_reused"),
     [({}, 11, True), ({}, 9, False), ({"leeway": 60}, 61, True), ({"leeway": 60}, 59, False)],
 )
-def test_a_saved_token_is_used_until_its_leeway(server, monkeypatch, options, left, is_reused):
+def test_a_saved_token_is_used_until_its_leeway(server, options, left, is_reused):
     saved = Token("saved", time.time() + left)
     assert (server.source(token=saved, **options).token() is saved) == is_reused
 
@@ -1780,7 +1803,7 @@ def raising(error):
 
 
 def gate(answer):
-    """Return an answer that waits for the event beside it, and an event that it has begun."""
+    """Return (answer, begun, go): the answer sets `begun`, and waits for `go`."""
     begun, go = threading.Event(), threading.Event()
 
     def wait(handler):
@@ -1835,10 +1858,10 @@ def test_after_an_interrupt_another_thread_makes_the_exchange(server, monkeypatc
 needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")
 
 
-def on_signal(monkeypatch, function):
+def on_signal(stack, function):
     """Call a function when the signal comes, until the test ends."""
     before = signal.signal(signal.SIGUSR1, lambda *_: function())
-    monkeypatch.callback(signal.signal, signal.SIGUSR1, before)
+    stack.callback(signal.signal, signal.SIGUSR1, before)
 
 
 @pytest.fixture
@@ -2055,11 +2078,11 @@ def test_the_callers_request_never_changes(server):
 SITE = "https://a.example"
 
 
-def sent(base_url, url, change=lambda request: None, token="abc"):
+def sent(base_url, url, change=lambda request: None):
     """Return what the handler's opener would send for a URL: (scheme, host, Authorization)."""
     config = Config(**{**ARGUMENTS, "base_url": base_url, "endpoint": Endpoint("x", SITE)})
     recorder = Recorder()
-    handler = jjo.HTTPBearerAuthHandler(config.token_source(token=Token(token)))
+    handler = jjo.HTTPBearerAuthHandler(config.token_source(token=Token("abc")))
     request = Request(url)
     change(request)
     urllib.request.build_opener(ProxyHandler({}), recorder, handler).open(request, timeout=10)
@@ -2156,7 +2179,7 @@ def test_the_token_goes_where_urllib_connects_to_the_origin(
         went_to = sent(base_url, url)
     except (urllib.error.URLError, http.client.HTTPException, ValueError):
         return  # urllib sends nothing at all
-    is_plain = trick == "" and rest == "" or trick in ("/", "?x", "#x", "/x@y")
+    is_plain = (trick == "" and rest == "") or trick in ("/", "?x", "#x", "/x@y")
     if went_to[2]:
         assert destination(*went_to[:2]) == destination("https", base + base_port)
     elif is_plain:
@@ -2447,10 +2470,19 @@ def test_short_lived_tokens_are_not_renewed_more_often_either(server):
     assert len(server.posts) <= 7
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
+def test_other_errors_of_the_api_reach_the_caller(server, status):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        server.config().opener().open(f"{server.url}/status?{status}", timeout=10)
+    with caught.value as error:
+        assert (error.code, error.read()) == (status, b"as asked")
+    assert (len(server.posts), len(server.calls)) == (1, 1)
+
+
 def test_a_renewal_that_gives_the_same_token_is_no_loop(server):
     server.answers += [reply(200, {"access_token": "same"})] * 5
     unauthorized(server.config().opener(), f"{server.url}/rest")
-    assert len(server.posts) == 2
+    assert (len(server.posts), len(server.calls)) == (2, 1)
 
 
 def test_threads_whose_token_was_revoked_cause_one_exchange(server):
@@ -2460,7 +2492,7 @@ def test_threads_whose_token_was_revoked_cause_one_exchange(server):
     assert len(server.posts) == 1
 
 
-def test_a_token_that_another_thread_has_renewed_is_used(server, clock):
+def test_a_token_that_another_thread_has_renewed_is_used(server):
     source = server.source(token=Token("revoked"))
     opener = source.opener()
     call(opener, f"{server.url}/rest")
@@ -2480,13 +2512,14 @@ def test_a_token_that_another_thread_has_renewed_is_used(server, clock):
     assert len(server.posts) == 1
 
 
-def upload(url):
-    return Request(url, io.BytesIO(b"body"), {"Content-Length": "4"})
+def upload(url, body=None):
+    return Request(url, body or io.BytesIO(b"body"), {"Content-Length": "4"})
 
 
-def test_a_401_to_an_upload_drops_the_token_and_is_not_replayed(server):
+@pytest.mark.parametrize("body", [io.BytesIO(b"body"), [b"bo", b"dy"]])
+def test_a_401_to_an_upload_drops_the_token_and_is_not_replayed(server, body):
     source = server.source(token=Token("revoked"))
-    assert unauthorized(source.opener(), upload(f"{server.url}/rest")) == b"who are you?"
+    assert unauthorized(source.opener(), upload(f"{server.url}/rest", body)) == b"who are you?"
     assert (len(server.posts), len(server.calls)) == (0, 1)
     assert call(source.opener(), upload(f"{server.url}/rest"))["body"] == "body"
 
@@ -2576,10 +2609,18 @@ def configured(server, monkeypatch):
         monkeypatch.setenv(name, value)
 
 
+def left_alive(before):
+    """Return the threads that were not there before and do not end within a few seconds."""
+    started = set(threading.enumerate()) - before
+    for thread in started:
+        thread.join(5)
+    return [thread for thread in started if thread.is_alive()]
+
+
 def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("JIRA_BASE_URL", "nonsense")
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     assert run("demo") == 0
     shown, complaints = capsys.readouterr()
     steps = re.split(r"^\d\. ", shown, flags=re.MULTILINE)[1:]
@@ -2606,7 +2647,8 @@ def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     assert "POST /oauth2/token" in steps[5]
     assert "GET /rest/api/3/myself" in steps[5]
     assert token not in steps[5]
-    assert (complaints, threading.active_count()) == ("", threads)
+    assert complaints == ""
+    assert not left_alive(before)
 
 
 @pytest.mark.parametrize(
@@ -2616,6 +2658,8 @@ def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
         lambda claims, secret: jjo.encode_jwt({**claims, "exp": claims["exp"] + 60}, secret),
         lambda claims, secret: jjo.encode_jwt({**claims, "exp": claims["iat"]}, secret),
         lambda claims, secret: jjo.encode_jwt({**claims, "iat": claims["iat"] + 60}, secret),
+        lambda claims, secret: jjo.encode_jwt({**claims, "iss": "x"}, secret),
+        lambda claims, secret: jjo.encode_jwt({**claims, "sub": "x"}, secret),
         lambda claims, secret: jjo.encode_jwt({**claims, "tnt": "https://b.example"}, secret),
         lambda claims, secret: jjo.encode_jwt({**claims, "aud": "https://b.example"}, secret),
     ],
@@ -2624,11 +2668,11 @@ def test_the_demo_checks_the_assertion(monkeypatch, capsys, tampered):
     def assertion(self, now=None):
         return tampered(self.claims(now)._asdict(), self.client_secret)
 
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     monkeypatch.setattr(Config, "assertion", assertion)
     assert run("demo") == 1
     assert "HTTP 401" in capsys.readouterr().err
-    assert threading.active_count() == threads
+    assert not left_alive(before)
 
 
 def test_the_demo_checks_the_token(monkeypatch, capsys):
@@ -2888,7 +2932,7 @@ def test_the_readme_keeps_a_token_for_its_owner_alone(server, newcomer, tmp_path
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_commands_of_the_readme_run(server, newcomer, tmp_path):
+def test_the_commands_of_the_readme_run(server, newcomer):
     demo, check, _tests = SHELL_BLOCKS
     path = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n"
     assert "4. The authorization server answers" in newcomer("sh", "-ec", path + demo)
