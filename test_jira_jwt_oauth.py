@@ -2854,7 +2854,7 @@ def test_the_command_line_may_be_deleted(server, monkeypatch):
     assert command_line
     module = types.ModuleType("vendored")
     monkeypatch.setitem(sys.modules, "vendored", module)
-    exec(compile(library, "vendored.py", "exec"), vars(module))
+    exec(compile(library, str(MODULE), "exec"), vars(module))
     endpoint = module.Endpoint("https://as.example", f"{server.url}/oauth2/token")
     config = module.Config(**{**ARGUMENTS, "base_url": server.url}, endpoint=endpoint)
     assert call(config.opener(), f"{server.url}/rest")["bearer"][7:] in server.valid
