@@ -532,6 +532,20 @@ TEXT = st.text(st.characters(blacklist_categories=["Cs"]))
 SECRETS = TEXT | st.binary()
 
 
+@pytest.mark.parametrize(
+    ("claims", "secret", "words"),
+    [
+        ([], "x", "claims must be Mapping, not list"),
+        ({}, None, "secret must be str or bytes, not NoneType"),
+        ({}, "\ud800", "secret contains a character that UTF-8 cannot encode"),
+    ],
+)
+def test_the_words_of_messages_about_signing(claims, secret, words):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        jjo.encode_jwt(claims, secret)
+    assert str(caught.value) == words
+
+
 def test_an_assertion_is_what_the_design_says():
     assert Config(**ARGUMENTS).assertion(now=1700000000) == VECTOR
 
