@@ -32,11 +32,10 @@ import math
 import os
 import random
 import re
-import sys
 import threading
 import time
 from calendar import timegm
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from email.utils import parsedate
 from http.client import HTTPException, IncompleteRead
 from typing import Any, NamedTuple
@@ -74,8 +73,8 @@ __version__ = "0.2.0"
 class Endpoint(NamedTuple):
     """An authorization server."""
 
-    auth_url: str  # names the server in the "aud" claim; any non-empty string
-    token_url: str  # the https URL of its token endpoint
+    auth_url: str  # the "aud" claim; any non-empty string
+    token_url: str  # the URL of the token endpoint
 
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -113,7 +112,7 @@ class Token(NamedTuple):
     token_type: str = "Bearer"
 
     def is_expired(self, leeway: float = 10.0) -> bool:
-        """Return whether the token expires within ``leeway`` seconds, or already has."""
+        """Return whether the token has expired, or will within ``leeway`` seconds."""
         return self.expires_at is not None and self.expires_at - leeway <= time.time()
 
     @property
@@ -128,15 +127,14 @@ class Token(NamedTuple):
 class TokenError(URLError):
     """Raised if there is no usable access token.
 
-    ``reason`` and ``str()`` are the same single line, which contains no secret. The other
-    attributes hold what the token endpoint answered. Do not log them: a server may echo the
-    assertion in them.
+    ``reason`` and ``str()`` are the same text: one line, without secrets. The other attributes
+    hold what the token endpoint answered. Do not log them: a server may echo the assertion.
     """
 
     status: int | None = None  # the HTTP status, or None if there was no answer
     error: str | None = None  # the error code sent by the server (RFC 6749, section 5.2)
     error_description: str | None = None
-    body: bytes = b""  # of a refusal, up to 64 KiB; not of a 2xx, which may contain a token
+    body: bytes = b""  # up to 64 KiB; empty after a 2xx answer, which may contain a token
     retry_after: float | None = None  # seconds that the server asks you to wait
     _is_transient: bool = False
 
@@ -150,14 +148,14 @@ def _check_type(name: str, value: object, expected: type) -> None:
 
 
 def _excerpt(text: str) -> str:
-    """Return the repr of the first 200 characters, which is on one line."""
+    """Return the first 200 characters as a repr, so that they fit on one line."""
     return repr(text[:200])
 
 
 # Signing
 
 _JWT_HEADER = b'{"alg":"HS256","typ":"JWT"}'
-_SCOPE = r"[!#-\[\]-~]+"
+_SCOPE = r"[!#-\[\]-~]+"  # visible ASCII, but for the double quote and the backslash
 
 
 def _base64url(data: bytes) -> bytes:
@@ -172,7 +170,7 @@ def _utf8(name: str, text: Any) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        # The original error shows a part of the text, which may be the secret.
+        # Hide the original error: it shows a part of the text, which may be the secret.
         raise ValueError(f"{name} contains a character that UTF-8 cannot encode") from None
 
 
@@ -180,16 +178,16 @@ def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
     """Return a JWT of ``claims``, signed with HMAC-SHA256 (RFC 7519; RFC 7515).
 
     claims: a mapping with values that JSON can hold. Their order is kept.
-    secret: str, which is used as UTF-8, or bytes.
+    secret: bytes, or a str, which is encoded as UTF-8.
 
-    Raises TypeError or ValueError for claims that JSON cannot hold, and TypeError for a secret
-    that is neither str nor bytes.
+    Raises TypeError or ValueError for claims that JSON cannot hold, and for a secret that is
+    neither bytes nor text that UTF-8 can encode.
     """
     _check_type("claims", claims, Mapping)
     payload = json.dumps(dict(claims), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    signed = _base64url(_JWT_HEADER) + b"." + _base64url(payload.encode())
-    signature = hmac.digest(_utf8("secret", secret), signed, "sha256")
-    return (signed + b"." + _base64url(signature)).decode()
+    signing_input = _base64url(_JWT_HEADER) + b"." + _base64url(payload.encode())
+    signature = hmac.digest(_utf8("secret", secret), signing_input, "sha256")
+    return (signing_input + b"." + _base64url(signature)).decode()
 
 
 def format_scopes(scopes: str | Iterable[str]) -> str:
@@ -207,11 +205,11 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
         raise TypeError("scopes must be a str or an iterable of str") from None
     names = text.replace("+", " ").split()
     if not names:
-        raise ValueError("scopes must name at least one scope; leave it out to get all of them")
+        raise ValueError("scopes must name at least one scope; use None to get all scopes")
     for name in names:
         if not re.fullmatch(_SCOPE, name):
             raise ValueError(
-                f"scopes must be visible ASCII without quotes and backslashes: {_excerpt(name)}"
+                f"scopes must be visible ASCII, without '\"' and '\\': {_excerpt(name)}"
             )
     return " ".join(names).upper()
 
@@ -232,10 +230,10 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Return the scheme, host and port of a URL, or None if it is not plainly an HTTP URL.
+    """Return the scheme, host and port of an HTTP URL, or None for any other text.
 
-    A URL that programs read in different ways, such as one with user info or an escaped host,
-    has no origin. So it never gets a credential.
+    It is also None if programs may disagree about the host, as for a URL with user info or
+    an escaped host. Such a URL never gets a credential.
     """
     match = _URL.fullmatch(url)
     if match is None:
@@ -248,11 +246,11 @@ def _origin(url: str) -> tuple[str, str, int] | None:
 
 # Settings
 
-_URN = "urn:atlassian:connect:"
+_URN_PREFIX = "urn:atlassian:connect:"
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _GOVERNMENT_DOMAINS = (".atlassian-us-gov-mod.net", ".atlassian-us-gov-mod.com")
 _VISIBLE_ASCII = "[!-~]+"
-# What can be wrong with a URL: a pattern that finds it, and what to say.
+# What can be wrong with a URL: a pattern that finds the fault, and what to say about it.
 _URL_FAULTS = (
     (r"[^!-~]", "must be visible ASCII, without spaces"),
     (r"^(?!(?i:https?)://)", "must start with https://"),
@@ -260,30 +258,30 @@ _URL_FAULTS = (
     (r"^[^/]*//[^/?#]*@", "must not contain a user name or password"),
     (r"[?#]", "must not contain a query or a fragment: remove '?' or '#' and what follows"),
 )
-# Common mistakes in an account ID: a character that gives them away, and what to say.
+# Common mistakes in an account ID: a character that shows the mistake, and what to say about it.
 _SUBJECT_FAULTS = {
     "@": "not an e-mail address",
     "%": 'not percent-encoded: write "%3A" as ":"',
-    "/": "which is the last part of the address of a profile page",
+    "/": "not a URL: take the last part of the address of the profile page",
 }
 
 
 def _check_url(name: str, url: str) -> None:
     _check_type(name, url, str)
-    shown = f": {_excerpt(url)}"
+    suffix = f": {_excerpt(url)}"
     if re.search("[@?#]", url):
-        shown = " (not shown, as it may hold a secret)"
+        suffix = " (not shown, as it may hold a secret)"
     for pattern, fault in _URL_FAULTS:
         if re.search(pattern, url):
-            raise ValueError(f"{name} {fault}{shown}")
+            raise ValueError(f"{name} {fault}{suffix}")
     origin = _origin(url)
     if origin is None:
         raise ValueError(
-            f"{name} must have a valid host name; a port must be from 1 to 65535{shown}"
+            f"{name} must have a valid host name, and a port from 1 to 65535 if any{suffix}"
         )
     if origin[0] == "http" and origin[1] not in _LOOPBACK:
         raise ValueError(
-            f"{name} must start with https:// (or be on {', '.join(_LOOPBACK)}){shown}"
+            f"{name} must start with https:// (or be on {', '.join(_LOOPBACK)}){suffix}"
         )
 
 
@@ -299,14 +297,14 @@ def _check_printable(name: str, text: str) -> None:
 
 def _check_subject(subject: str) -> None:
     _check_type("subject", subject, str)
-    if subject.startswith(_URN):
+    if subject.startswith(_URN_PREFIX):
         _check_printable("subject", subject)
         return
     if re.fullmatch("[A-Za-z0-9:_-]+", subject):
         return
     hint = "made of letters, digits, ':', '-' and '_'"
-    for sign, fault in _SUBJECT_FAULTS.items():
-        if sign in subject:
+    for character, fault in _SUBJECT_FAULTS.items():
+        if character in subject:
             hint = fault
     raise ValueError(f"subject must be an account ID, {hint}: {_excerpt(subject)}")
 
@@ -319,11 +317,11 @@ def _check_secret(secret: str | bytes) -> None:
         return
     if secret != secret.strip():
         raise ValueError(
-            "client_secret must not start or end with white space (a line break from a file?)"
+            "client_secret must not start or end with white space, such as a line break"
         )
     if not secret.isprintable():
         raise ValueError(
-            "client_secret must not contain unprintable characters (a byte order mark?)"
+            "client_secret must not contain unprintable characters, such as a byte order mark"
         )
 
 
@@ -336,8 +334,9 @@ def _check_endpoint(endpoint: Endpoint) -> None:
 
 
 def _check_site(base_url: str) -> None:
-    """Refuse any path but /wiki. Atlassian's own sites have no other."""
-    _, _, path = base_url.partition("://")[2].partition("/")
+    """Raise an error for a path other than /wiki. Atlassian's sites have no other base URL."""
+    host_and_path = base_url.partition("://")[2]
+    path = host_and_path.partition("/")[2]
     if path not in ("", "wiki"):
         raise ValueError(
             "base_url must have no path, or /wiki for Confluence:"
@@ -351,8 +350,8 @@ def _endpoint_of(base_url: str) -> Endpoint:
     return ATLASSIAN_GOVERNMENT if is_government else ATLASSIAN
 
 
-def _missing(names: Iterable[str], values: Mapping[str, Any]) -> str:
-    return ", ".join(name for name in names if not values.get(name))
+def _missing(names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
+    return [name for name in names if not values.get(name)]
 
 
 class Config:
@@ -360,13 +359,14 @@ class Config:
 
     base_url: str, the URL of the site. For Confluence it ends in "/wiki".
     subject: str, the account ID of the user, or a whole "urn:atlassian:connect:..." URN.
-    client_id: str, which Atlassian sends as "oauthClientId" when the app is installed.
-    client_secret: str or bytes, which Atlassian sends as "sharedSecret".
+    client_id: str, the "oauthClientId" that Atlassian sends when the app is installed.
+    client_secret: str or bytes, the "sharedSecret" that Atlassian sends.
     scopes: what ``format_scopes`` takes, or None for all the scopes that the app has.
     endpoint: Endpoint, the authorization server, or None for Atlassian's own.
 
-    The arguments are attributes of the same names. They are checked once and never change: use
-    ``replace`` to make another Config.
+    Each argument becomes an attribute, which you cannot set: use ``replace`` to make another
+    Config. In the attributes, ``base_url`` has no slash at its end, ``scopes`` is a str or None,
+    and ``endpoint`` is never None.
 
     Raises ValueError, or TypeError for a wrong type. The message names the argument and does not
     contain the secret.
@@ -399,7 +399,7 @@ class Config:
         _check_endpoint(self.endpoint)
         if self.endpoint in (ATLASSIAN, ATLASSIAN_GOVERNMENT):
             _check_site(self.base_url)
-        self._endpoint_argument = endpoint
+        self._endpoint_argument = endpoint  # None lets replace() choose again
         self._is_frozen = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -433,7 +433,7 @@ class Config:
             required += ["JIRA_AUTH_URL", "JIRA_TOKEN_URL"]
         missing = _missing(required, environ)
         if missing:
-            raise ValueError(f"environment variables are missing or empty: {missing}")
+            raise ValueError(f"environment variables are missing or empty: {', '.join(missing)}")
         try:
             return cls(
                 base_url=environ["JIRA_BASE_URL"],
@@ -470,7 +470,7 @@ class Config:
             hint = ""
             if "oauthClientId" in missing:
                 hint = "; Atlassian sends oauthClientId only to apps with the ACT_AS_USER scope"
-            raise ValueError(f"payload lacks {missing}{hint}")
+            raise ValueError(f"payload lacks {', '.join(missing)}{hint}")
         return cls(
             base_url=payload["baseUrl"],
             subject=subject,
@@ -501,13 +501,13 @@ class Config:
         now: float, seconds since the epoch, or None for the current time.
         """
         issued_at = int(time.time() if now is None else now)
-        is_urn = self.subject.startswith(_URN)
+        is_urn = self.subject.startswith(_URN_PREFIX)
         return ClaimSet(
-            iss=f"{_URN}clientid:{self.client_id}",
-            sub=self.subject if is_urn else f"{_URN}useraccountid:{self.subject}",
+            iss=f"{_URN_PREFIX}clientid:{self.client_id}",
+            sub=self.subject if is_urn else f"{_URN_PREFIX}useraccountid:{self.subject}",
             tnt=self.base_url,
             aud=self.endpoint.auth_url,
-            exp=issued_at + 59,  # the server takes at most 60
+            exp=issued_at + 59,  # the server accepts at most 60 s
             iat=issued_at,
         )
 
@@ -522,7 +522,7 @@ class Config:
         timeout: float = 30.0,
         leeway: float = 10.0,
     ) -> TokenSource:
-        """Return a ``TokenSource``, which takes the same arguments."""
+        """Short for ``TokenSource(config, ...)``, with the same arguments."""
         return TokenSource(self, *handlers, token=token, timeout=timeout, leeway=leeway)
 
     def opener(self, *handlers: BaseHandler | type[BaseHandler]) -> OpenerDirector:
@@ -550,21 +550,21 @@ def _copy_handler(handler: Any) -> Any:
             " ProxyHandler({'https': url}) and an SSL context as HTTPSHandler(context=context)"
         )
     if type(handler) is ProxyHandler:
-        # It holds functions that are bound to it. In a copy they would call the original.
+        # A ProxyHandler holds its own bound methods, so a copy would call the original.
         return ProxyHandler(handler.proxies)  # type: ignore[attr-defined]
     return copy.copy(handler)
 
 
-def _complete(handlers: Iterable[Any]) -> list[Any]:
-    """Return copies of handlers, together with urllib's default handlers."""
+def _with_defaults(handlers: Iterable[Any]) -> list[Any]:
+    """Return copies of handlers, and the default handlers of urllib that they do not replace."""
     opener: Any = build_opener(*map(_copy_handler, handlers))
     return list(opener.handlers)
 
 
 def _opener(handlers: Iterable[Any]) -> OpenerDirector:
-    """Return an opener with copies of handlers, as a handler knows only one opener.
+    """Return an opener with copies of handlers, as a handler belongs to one opener.
 
-    The copies share what is expensive, such as the SSL context with all its certificates.
+    The copies share what is expensive, such as an SSL context with all its certificates.
     """
     opener = OpenerDirector()
     for handler in handlers:
@@ -574,12 +574,12 @@ def _opener(handlers: Iterable[Any]) -> OpenerDirector:
 
 # The token endpoint
 
-# In seconds. Assertions are back-dated so that the server accepts them even if this machine's
-# clock is a little fast.
+# All times are in seconds. Assertions are back-dated so that the server accepts them even if this
+# machine's clock is a little fast.
 _BACK_DATED = 10.0
 _MAX_CLOCK_ERROR = 10.0
 _MAX_SOCKET_TIMEOUT = 86400.0
-_BACKOFF = (0.5, 1.0)
+_WAITS = (0.5, 1.0)
 
 _MAX_BODY = 65536  # bytes
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
@@ -595,32 +595,33 @@ _HEADERS = {
 
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        return {**json.loads(text)}  # TypeError if it is not an object
-    except (ValueError, TypeError, RecursionError):
+        content = json.loads(text)
+    except (ValueError, RecursionError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
     """Return the token in an answer (RFC 6749, section 5.1). Raises ValueError."""
     access_token = content.get("access_token")
     if not isinstance(access_token, str) or not re.fullmatch(_VISIBLE_ASCII, access_token):
-        raise ValueError("the access_token is missing or not visible ASCII")
+        raise ValueError("access_token is missing or not visible ASCII")
     token_type = content.get("token_type")
     if token_type is not None and str(token_type).lower() != "bearer":
-        raise ValueError("the token_type is not Bearer")
+        raise ValueError("token_type is not Bearer")
     lifetime = _lifetime(content.get("expires_in"))
-    return Token(access_token, sent_at + lifetime if lifetime else None)
+    expires_at = sent_at + lifetime if lifetime else None
+    return Token(access_token, expires_at)
 
 
 def _lifetime(expires_in: object) -> float:
-    """Return a lifetime in seconds, 0 if it is not known."""
+    """Return a lifetime in seconds, or 0 if none is known. Raises ValueError."""
     if expires_in is None:
         return 0.0
-    digits = re.fullmatch(_NUMBER, str(expires_in))
-    seconds = float(digits[0]) if digits else math.inf
-    if seconds == math.inf:
-        raise ValueError("the expires_in is not a number of seconds")
-    return seconds
+    number = str(expires_in)
+    if not re.fullmatch(_NUMBER, number) or math.isinf(float(number)):
+        raise ValueError("expires_in is not a number of seconds")
+    return float(number)
 
 
 def _read_body(response: Any, deadline: float) -> bytes:
@@ -637,11 +638,11 @@ def _read_body(response: Any, deadline: float) -> bytes:
 
 
 def _is_transient(failure: object) -> bool:
-    """Return whether another attempt may get past a failure of the network."""
+    """Return whether another attempt may succeed after a failure of the network."""
     if str(failure).startswith("Tunnel connection failed: 4"):
-        return False  # the proxy's own refusal: three wrong passwords lock an account
+        return False  # the proxy refuses; sending a wrong password again may lock the account
     if isinstance(failure, (TimeoutError, ValueError)):
-        return False  # a certificate that does not verify is a ValueError
+        return False  # the error for a certificate that does not verify is a ValueError
     return isinstance(failure, (OSError, IncompleteRead))
 
 
@@ -655,10 +656,10 @@ class _Answer:
         self.text = body.decode("utf-8-sig", "replace")
         self.content = _json_object(self.text)
         self.is_success = 200 <= status < 300
-        self.error = self._word("error")
-        self.error_description = self._word("error_description")
+        self.error = self._text("error")
+        self.error_description = self._text("error_description")
 
-    def _word(self, name: str) -> str | None:
+    def _text(self, name: str) -> str | None:
         value = (self.content or {}).get(name)
         return value if value and isinstance(value, str) else None
 
@@ -669,9 +670,9 @@ class _Answer:
 
     @property
     def is_transient(self) -> bool:
-        is_cut_off = self.is_success and self.content is None
+        is_not_json = self.is_success and self.content is None
         is_busy = self.status in _TRANSIENT_STATUS or self.error in _TRANSIENT_ERROR
-        return is_cut_off or is_busy
+        return is_not_json or is_busy
 
 
 class _Exchange:
@@ -692,8 +693,8 @@ class _Exchange:
         self.host = self.request.host
 
     def send(self, opener: OpenerDirector, deadline: float) -> _Answer:
-        """Send the request and return the answer, whatever it says. Raises TokenError."""
-        # To a socket, 0 means not to wait at all, and a huge value overflows.
+        """Send the request. Return the answer, even if it is a refusal. Raises TokenError."""
+        # A socket timeout of 0 means "do not wait", and a very large one overflows.
         time_left = max(deadline - time.monotonic(), 0.001)
         timeout = min(time_left, _MAX_SOCKET_TIMEOUT)
         try:
@@ -703,10 +704,10 @@ class _Exchange:
         except (OSError, HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
-            text = re.sub("/[^/]*@", "/...@", str(reason))  # the password in a proxy's URL
-            token_error = self.error(kind + self.excerpt(text))
+            text = re.sub("/.*@", "/...@", str(reason))  # hide the password in a proxy's URL
+            token_error = self.make_error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
-            # Only an OSError is chained: others may quote what the server echoed.
+            # Chain only an OSError. Other exceptions may quote an assertion that was echoed.
             raise token_error from (error if isinstance(error, OSError) else None)
 
     def token(self, answer: _Answer) -> Token:
@@ -714,8 +715,8 @@ class _Exchange:
         try:
             return self.parse(answer)
         except ValueError as problem:
-            clock_error = self.clock_error(answer)
-            token_error = self.error(f"HTTP {answer.status}, {problem}{clock_error}")
+            hint = self.clock_hint(answer)
+            token_error = self.make_error(f"HTTP {answer.status}, {problem}{hint}")
             token_error.status = answer.status
             token_error.error = answer.error
             token_error.error_description = answer.error_description
@@ -727,20 +728,20 @@ class _Exchange:
     def parse(self, answer: _Answer) -> Token:
         """Return the token in an answer. Raises ValueError, which says what is wrong."""
         if answer.error:
-            words = [answer.error, answer.error_description]
-            raise ValueError(", ".join(self.excerpt(word) for word in words if word))
+            texts = [answer.error, answer.error_description]
+            raise ValueError(", ".join(self.excerpt(text) for text in texts if text))
         if 300 <= answer.status < 400:
-            location = self.excerpt(str(answer.headers.get("Location")))
+            location = self.excerpt(answer.headers.get("Location", ""))
             raise ValueError(f"a redirect (Location: {location}), which is not followed")
         if not answer.is_success:
             raise ValueError(self.excerpt(answer.text) if answer.text else "an empty answer")
         if answer.content is None:
-            kind = self.excerpt(str(answer.headers.get("Content-Type")))
-            raise ValueError(f"not a complete JSON object (Content-Type: {kind})")
+            content_type = self.excerpt(answer.headers.get("Content-Type", ""))
+            raise ValueError(f"not a complete JSON object (Content-Type: {content_type})")
         return _parse_token(answer.content, self.sent_at)
 
-    def clock_error(self, answer: _Answer) -> str:
-        """Return by how much this machine's clock is off, if the Date of a refusal shows it."""
+    def clock_hint(self, answer: _Answer) -> str:
+        """Return a part of a message, empty unless the Date of a refusal shows a wrong clock."""
         if answer.status not in (400, 401):
             return ""
         try:
@@ -749,19 +750,21 @@ class _Exchange:
         except (LookupError, OverflowError, TypeError, ValueError):
             return ""  # there is no Date, or it makes no sense
         # The server set the Date at some time between sending and now.
-        fast = self.sent_at - server_time
-        slow = server_time - time.time()
-        if fast > _MAX_CLOCK_ERROR:
-            return f"; this machine's clock is {fast:.0f} s fast"
-        if slow > _MAX_CLOCK_ERROR:
-            return f"; this machine's clock is {slow:.0f} s slow"
+        seconds_fast = self.sent_at - server_time
+        seconds_slow = server_time - time.time()
+        if seconds_fast > _MAX_CLOCK_ERROR:
+            return f"; this machine's clock is {seconds_fast:.0f} s fast"
+        if seconds_slow > _MAX_CLOCK_ERROR:
+            return f"; this machine's clock is {seconds_slow:.0f} s slow"
         return ""
 
-    def error(self, problem: str) -> TokenError:
-        """Return a TokenError that says where there was a problem."""
-        is_proxied = self.request.host != self.host  # urllib has put the proxy in its place
-        proxy = f" via proxy {self.request.host}" if is_proxied else ""
-        return TokenError(f"no access token from {self.token_url}{proxy}: {problem}")
+    def make_error(self, problem: str) -> TokenError:
+        """Return a TokenError that names the token URL, the proxy if any, and the problem."""
+        via = ""
+        if self.request.host != self.host:  # urllib replaces the host with the proxy
+            proxy = self.excerpt(self.request.host).strip("'")
+            via = f" via proxy {proxy}"
+        return TokenError(f"no access token from {self.token_url}{via}: {problem}")
 
     def excerpt(self, text: str) -> str:
         """Return the start of a text from outside, without the signature that was sent."""
@@ -769,22 +772,22 @@ class _Exchange:
 
 
 class _TokenEndpoint:
-    """Fetches tokens. Nothing else sends token requests, or knows about retries."""
+    """Fetches tokens, and tries again after transient failures."""
 
     def __init__(self, config: Config, handlers: Iterable[Any]) -> None:
         self._config = config
-        # Without an HTTPErrorProcessor, an opener returns every answer as it is. It follows no
-        # redirect with an assertion, and does not answer a challenge with a password.
+        # Leave out the HTTPErrorProcessor: the handlers that it calls would follow a redirect
+        # with the assertion, or answer a challenge with a password.
         self._opener = _opener(h for h in handlers if not isinstance(h, HTTPErrorProcessor))
 
     def fetch(self, timeout: float) -> Token:
         """Return a new token. Raises TokenError after at most three attempts."""
         deadline = time.monotonic() + timeout
-        for backoff in _BACKOFF:
+        for wait in _WAITS:
             try:
                 return self._attempt(deadline)
             except TokenError as error:
-                jittered = random.uniform(backoff, 1.5 * backoff)
+                jittered = random.uniform(wait, 1.5 * wait)
                 delay = jittered if error.retry_after is None else error.retry_after
                 if not error._is_transient or delay >= deadline - time.monotonic():
                     raise
@@ -801,17 +804,17 @@ class _TokenEndpoint:
 
 
 class _State:
-    """A token, or None, and the exchange that replaces it.
+    """A token, or None, and the one exchange that replaces it.
 
-    A source replaces both together, by a new state. This way, no thread gets a token from an
-    exchange that ended before the thread asked.
+    After the exchange, the source starts a new state. Only the threads that waited for the
+    exchange still have the old state, and take its outcome.
     """
 
     def __init__(self, token: Token | None) -> None:
         self.token = token
         self.process = os.getpid()
-        # Held during the exchange. The same thread may re-enter, from a signal handler for
-        # example, and then makes an exchange of its own.
+        # Held during the exchange. If a signal handler needs a token in the middle of an exchange
+        # of its own thread, it makes another one.
         self.lock = threading.RLock()
         self.outcome: Token | TokenError | None = None
 
@@ -836,9 +839,8 @@ class TokenSource:
     """Holds an access token and keeps it fresh. It is thread-safe.
 
     config: Config.
-    handlers: what ``urllib.request.build_opener`` takes, for the token request and for the calls
-        of ``opener()``: a ProxyHandler, an HTTPSHandler with its own SSL context. Each opener
-        gets copies of them.
+    handlers: urllib handlers or their classes, such as a ProxyHandler, or an HTTPSHandler with
+        its own SSL context. They are copied, and serve the token request and ``opener()``.
     token: Token to start with, such as one kept from an earlier run, or None.
     timeout: float, seconds for fetching a token, including retries. A slow body can take up to
         twice as long, and slow headers longer. API calls have a timeout of their own, which does
@@ -868,14 +870,15 @@ class TokenSource:
         self.config = config
         self._timeout = timeout
         self._leeway = leeway
-        self._handlers = _complete(handlers)
+        self._handlers = _with_defaults(handlers)
         self._endpoint = _TokenEndpoint(config, self._handlers)
         self._state = _State(token)
 
     def token(self) -> Token:
         """Return the held token, or a new one if it has expired or was dropped.
 
-        Threads that need a new token at the same time share one exchange, even if it fails.
+        Threads that need a new token at the same time share one exchange. If it fails, each of
+        them gets the error.
 
         Raises TokenError.
         """
@@ -884,7 +887,7 @@ class TokenSource:
         if token is not None and not token.is_expired(self._leeway):
             return token
         if state.process != os.getpid():
-            # After a fork, the thread that holds the lock exists in the other process only.
+            # After a fork, the thread that holds the lock may exist only in the other process.
             state = self._state = _State(None)
         with state.lock:
             if state.outcome is None:
@@ -896,7 +899,7 @@ class TokenSource:
         return outcome
 
     def _exchange(self) -> Token | TokenError:
-        """Fetch a token and hold it. Return it, or the error, for the threads that wait."""
+        """Fetch a token and hold it. Return the token, or the error."""
         try:
             token = self._endpoint.fetch(self._timeout)
         except TokenError as error:
@@ -935,10 +938,10 @@ _SECONDS_BETWEEN_DROPS = 60.0
 
 
 class _BearerRequest(Request):
-    """A copy of a request, with a token added. The caller's own request never changes.
+    """A copy of a request, with a token added.
 
-    urllib changes a request that it sends through a proxy. Reused, that request would in the end
-    bypass the tunnel, and show the token to the proxy.
+    urllib changes a request that it sends through a proxy. The third time that you open the same
+    request, it bypasses the tunnel, so the proxy could read the token. A copy is opened once.
     """
 
     is_replay = False
@@ -953,6 +956,7 @@ class _BearerRequest(Request):
             req.get_method(),
         )
         self.unredirected_hdrs.update(req.unredirected_hdrs)
+        # Attributes that urllib and http_error_401 may have set on the request.
         for name in ("timeout", "redirect_dict", "is_replay"):
             if hasattr(req, name):
                 setattr(self, name, getattr(req, name))
@@ -962,13 +966,15 @@ class _BearerRequest(Request):
 
 
 class HTTPBearerAuthHandler(BaseHandler):
-    """Adds the token of a ``TokenSource`` to requests to the origin of its base URL.
+    """Adds the token of a ``TokenSource`` to requests to the site.
 
     source: TokenSource.
 
-    A request to another origin, or with an Authorization header of its own, is sent as it is. If
-    the site answers 401, the handler drops the token, but at most one a minute. If the body is
-    bytes or None, it sends the request again, once, with a new token.
+    The site is the scheme, host and port of the base URL. A request to anywhere else, or with an
+    Authorization header of its own, is sent without changes.
+
+    If the site answers 401, the handler drops the token, at most one a minute. If there is then
+    another token, and the body of the request is bytes or None, it sends the request again, once.
 
     Opening a request raises TokenError if it cannot get a token.
 
@@ -988,10 +994,12 @@ class HTTPBearerAuthHandler(BaseHandler):
     def http_request(self, req: Any) -> Any:
         """Return a copy of ``req`` with the token, or ``req`` itself if it must not have it."""
         if self._is_mine(req):
+            # If a proxy speaks TLS, ProxyHandler opens an http request again, as https. Another
+            # copy would go back to ProxyHandler, and so on.
             if req.has_proxy() and req.type == "https":
-                return req  # urllib opens an http request twice if the proxy speaks TLS
-            # Another handler opens our copy again: start over, as its token may be old, and a
-            # proxy may have changed where it goes.
+                return req
+            # Another handler opens our copy again. Make a new one: the token may be old, and
+            # urllib may have changed the copy for a proxy.
             req.remove_header("Authorization")
         if not self._may_bear_token(req):
             return req
@@ -1000,16 +1008,21 @@ class HTTPBearerAuthHandler(BaseHandler):
     https_request = http_request
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        """Send a request again with a new token, and return the response.
+        """Send the request again with a new token, and return the response.
 
-        Returns None if the request did not bear the token. Raises HTTPError, with the body of
-        the answer unread, if it must not be sent again, and TokenError if there is no new token.
+        Returns None if this handler did not add the token. Raises HTTPError, with its body
+        unread, if the request cannot be sent again, and TokenError if the renewal fails.
         """
         if not self._is_mine(req):
             return None
-        if not self._may_replay(req):
-            # If this returned None, urllib's own authentication handlers would see the challenge.
-            # They raise ValueError for "Bearer".
+        try:
+            is_renewed = self._renew(req)
+        except TokenError:
+            fp.close()
+            raise
+        if not is_renewed:
+            # Do not return None: urllib's own authentication handlers would see the challenge,
+            # and raise ValueError for "Bearer".
             raise HTTPError(req.full_url, code, msg, headers, fp)
         fp.close()
         req.remove_header("Authorization")
@@ -1017,7 +1030,7 @@ class HTTPBearerAuthHandler(BaseHandler):
         return self.parent.open(req, timeout=req.timeout)
 
     def _is_mine(self, req: Any) -> bool:
-        """Return whether a request bears the token that this handler has added to it."""
+        """Return whether a request is a copy made by this handler, and still has its token."""
         is_copy = isinstance(req, _BearerRequest) and req.handler is self
         return is_copy and req.get_header("Authorization") == req.token.authorization
 
@@ -1027,32 +1040,27 @@ class HTTPBearerAuthHandler(BaseHandler):
             return False  # another host must not choose where the token goes
         return _origin(req.full_url) == self._site and not req.has_header("Authorization")
 
-    def _may_replay(self, req: _BearerRequest) -> bool:
-        """Drop the token that was refused, and return whether the source has another."""
+    def _renew(self, req: _BearerRequest) -> bool:
+        """Drop a token that was refused. Return whether the request can be sent with another."""
         if req.is_replay:
             return False
-        is_dropped = self._drop(req.token)
-        if not isinstance(req.data, (bytes, type(None))):
-            return False
-        if not is_dropped and req.token.is_expired() and self.source.invalidate(req.token):
-            return False  # it has just run out: the next request gets a new one
-        return self.source.token().access_token != req.token.access_token
+        self._drop(req.token)
+        is_repeatable = req.data is None or isinstance(req.data, bytes)
+        return is_repeatable and self.source.token().access_token != req.token.access_token
 
-    def _drop(self, token: Token) -> bool:
-        """Drop a token unless one was dropped within a minute. Return whether it was dropped.
+    def _drop(self, token: Token) -> None:
+        """Drop a token, unless one was dropped in the last minute.
 
         Some resources refuse everybody. A loop over them must not fetch token after token.
         """
         with self._lock:
             now = time.monotonic()
-            is_dropped = now >= self._next_drop and self.source.invalidate(token)
-            if is_dropped:
+            if now >= self._next_drop and self.source.invalidate(token):
                 self._next_drop = now + _SECONDS_BETWEEN_DROPS
-        return is_dropped
 
 
 class BearerAuth:
-    """Adds the token of a ``TokenSource`` to requests made with requests or httpx.
+    """Adds the token of a ``TokenSource`` to the requests of a requests or httpx client.
 
         session = requests.Session()
         session.auth = config.auth()
@@ -1069,7 +1077,7 @@ class BearerAuth:
     def __call__(self, request: Any) -> Any:
         """Set the Authorization header of a request to the site. Return the request.
 
-        Overwrites a header that is there. Raises TokenError.
+        Replaces a header that is already there. Raises TokenError if it cannot get a token.
         """
         if _origin(str(request.url)) == self._site:
             request.headers["Authorization"] = self.source.token().authorization
@@ -1087,15 +1095,14 @@ environment variables that "token" reads:
   JIRA_CLIENT_SECRET  "sharedSecret" from the installation of the app
   JIRA_SCOPES         optional: the scopes to ask for, such as "READ WRITE";
                       without it, you get all the scopes of the app
-  JIRA_AUTH_URL       optional: an authorization server that is not Atlassian's;
-  JIRA_TOKEN_URL      set both, or neither
+  JIRA_AUTH_URL       optional: the "aud" claim for another authorization server
+  JIRA_TOKEN_URL      optional: the token endpoint of that server
 
 exit status:
   0  success
   1  failure
   2  wrong usage or settings
 """
-
 
 _DEMO_CLAIMS = {
     "iss": "urn:atlassian:connect:clientid:demo-app",
@@ -1182,20 +1189,20 @@ def _print_steps(config: Config, received: list[str]) -> None:
     print("\n2. The assertion is the claim set, signed with the shared secret (HMAC-SHA256).\n")
     print(config.assertion())
     token = config.token_source(direct).token()
-    print("\n3. The token request carries another assertion, back-dated by 10 seconds in case the")
-    print("   clock is fast. The authorization server checks its signature and claims:\n")
+    print("\n3. The token request carries an assertion too, dated 10 seconds earlier in case the")
+    print("   clock is fast. The authorization server checks its signature and claims.\n")
     print(received[-1])
     print("\n4. The authorization server answers with an access token, valid for 15 minutes.\n")
     print(json.dumps(token._asdict(), indent=2))
     answer = call(token)
-    print("\n5. An API call carries the access token. The site receives it and answers:\n")
+    print("\n5. An API call carries the access token. The site receives it and answers.\n")
     print(received[-1] + answer)
     answer = call(token._replace(expires_at=0.0))
-    print("\n6. If the token has expired, an API call fetches a new one first:\n")
+    print("\n6. If the token has expired, an API call fetches a new one first.\n")
     print(f"{received[-2]}\n\n{received[-1]}{answer}")
 
 
-def _run(argv: Sequence[str] | None) -> None:
+def _run(argv: list[str] | None) -> None:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
     parser = ArgumentParser(
@@ -1207,7 +1214,7 @@ def _run(argv: Sequence[str] | None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser(
         "demo",
-        help="show the whole flow, step by step, on this machine alone",
+        help="show the whole flow, step by step, without a network",
         description="Show the whole flow, step by step, against a server on this machine that"
         " stands in for Atlassian. It needs no settings and no network.",
     )
@@ -1216,7 +1223,7 @@ def _run(argv: Sequence[str] | None) -> None:
         help="print an access token",
         description="Print an access token. To make a call with it:\n\n"
         '  curl -H "Authorization: Bearer $(jira-jwt-oauth token)" \\\n'
-        "    $JIRA_BASE_URL/rest/api/3/myself",
+        '    "$JIRA_BASE_URL/rest/api/3/myself"',
         epilog=_VARIABLES,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -1235,18 +1242,20 @@ def _run(argv: Sequence[str] | None) -> None:
     print(json.dumps(token._asdict()) if arguments.json else token.access_token)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command of the command line.
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line.
 
-    argv: the arguments, or None for those of the process.
+    argv: a list of arguments, or None for those of the process.
 
-    Raises SystemExit with status 1 if there is no token, and with 2 for wrong usage or settings.
+    Raises SystemExit with status 1 for a failure, and 2 for wrong usage or settings.
     """
+    import sys
+
     try:
         try:
             _run(argv)
         finally:
-            print(end="", flush=True)  # an error in writing has to show here, not later
+            print(end="", flush=True)  # report a write error here, not when Python exits
     except KeyboardInterrupt:
         sys.exit(1)
     except URLError as error:
@@ -1255,7 +1264,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             print(f"jira-jwt-oauth: {error}", file=sys.stderr)
-        # Python flushes again on exit: see "Note on SIGPIPE" in its documentation.
+        # Python flushes again on exit. See "Note on SIGPIPE" in its documentation.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
