@@ -220,7 +220,7 @@ _URL = re.compile(
     r"""
     (https?) ://
     ( [a-z0-9_-]+ (?: \. [a-z0-9_-]+ )*             # a name or an IPv4 address
-    | \[ (?: [0-9a-f]* : ){2} [0-9a-f:.]* \] )       # an IPv6 address
+    | \[ (?: [0-9a-f]* : ){2} [0-9a-f:.]* \] )      # an IPv6 address
     (?: : ( [1-9][0-9]{0,4} ) )?                     # a port
     (?: [/?\#] .* )?
     """,
@@ -261,8 +261,8 @@ _URL_FAULTS = (
 # Common mistakes in an account ID: a character that shows the mistake, and what to say about it.
 _SUBJECT_FAULTS = {
     "@": "not an e-mail address",
-    "%": 'not percent-encoded: write "%3A" as ":"',
     "/": "not a URL: take the last part of the address of the profile page",
+    "%": 'not percent-encoded: write "%3A" as ":"',
 }
 
 
@@ -306,6 +306,7 @@ def _check_subject(subject: str) -> None:
     for character, fault in _SUBJECT_FAULTS.items():
         if character in subject:
             hint = fault
+            break
     raise ValueError(f"subject must be an account ID, {hint}: {_excerpt(subject)}")
 
 
@@ -656,10 +657,10 @@ class _Answer:
         self.text = body.decode("utf-8-sig", "replace")
         self.content = _json_object(self.text)
         self.is_success = 200 <= status < 300
-        self.error = self._text("error")
-        self.error_description = self._text("error_description")
+        self.error = self._field("error")
+        self.error_description = self._field("error_description")
 
-    def _text(self, name: str) -> str | None:
+    def _field(self, name: str) -> str | None:
         value = (self.content or {}).get(name)
         return value if value and isinstance(value, str) else None
 
