@@ -71,10 +71,14 @@ __version__ = "0.2.0"
 
 
 class Endpoint(NamedTuple):
-    """An authorization server."""
+    """An authorization server.
 
-    auth_url: str  # the "aud" claim; any non-empty string
-    token_url: str  # the URL of the token endpoint
+    auth_url: str, the "aud" claim. It need not be a URL, but must not be empty.
+    token_url: str, the URL of the token endpoint.
+    """
+
+    auth_url: str
+    token_url: str
 
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -90,25 +94,33 @@ ATLASSIAN_GOVERNMENT = Endpoint(
 
 
 class ClaimSet(NamedTuple):
-    """The claims of an assertion, in the order in which they are signed (RFC 7523, section 3)."""
+    """The claims of an assertion, in the order in which they are signed (RFC 7523, section 3).
+
+    iss, sub, tnt, aud: str.
+    exp, iat: int, seconds since the epoch.
+    """
 
     iss: str
     sub: str
     tnt: str
     aud: str
-    exp: int  # seconds since the epoch
-    iat: int  # seconds since the epoch
+    exp: int
+    iat: int
 
 
 class Token(NamedTuple):
     """An access token.
+
+    access_token: str.
+    expires_at: float, seconds since the epoch, or None if no expiry is known.
+    token_type: str, always "Bearer".
 
     To keep a token between runs, write ``token._asdict()`` as JSON and read it back with
     ``Token(**saved)``.
     """
 
     access_token: str
-    expires_at: float | None = None  # seconds since the epoch; None if no expiry is known
+    expires_at: float | None = None
     token_type: str = "Bearer"
 
     def is_expired(self, leeway: float = 10.0) -> bool:
@@ -129,13 +141,18 @@ class TokenError(URLError):
 
     ``reason`` and ``str()`` are the same text: one line, without secrets. The other attributes
     hold what the token endpoint answered. Do not log them: a server may echo the assertion.
+
+    status: int, the HTTP status, or None if there was no answer.
+    error, error_description: str, or None (RFC 6749, section 5.2).
+    body: bytes, up to 64 KiB. It is empty after a 2xx answer, which may contain a token.
+    retry_after: float, the seconds that the server asks you to wait, or None.
     """
 
-    status: int | None = None  # the HTTP status, or None if there was no answer
-    error: str | None = None  # the error code sent by the server (RFC 6749, section 5.2)
+    status: int | None = None
+    error: str | None = None
     error_description: str | None = None
-    body: bytes = b""  # up to 64 KiB; empty after a 2xx answer, which may contain a token
-    retry_after: float | None = None  # seconds that the server asks you to wait
+    body: bytes = b""
+    retry_after: float | None = None
     _is_transient: bool = False
 
     def __str__(self) -> str:
@@ -205,7 +222,7 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
         raise TypeError("scopes must be a str or an iterable of str") from None
     names = text.replace("+", " ").split()
     if not names:
-        raise ValueError("scopes must name at least one scope; use None to get all scopes")
+        raise ValueError("scopes must name at least one scope; to get all scopes, leave it out")
     for name in names:
         if not re.fullmatch(_SCOPE, name):
             raise ValueError(
@@ -232,8 +249,8 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 def _origin(url: str) -> tuple[str, str, int] | None:
     """Return the scheme, host and port of an HTTP URL, or None for any other text.
 
-    It is also None if programs may disagree about the host, as for a URL with user info or
-    an escaped host. Such a URL never gets a credential.
+    It is also None for a URL in which programs may see different hosts, such as one with user
+    info or an escaped host. Such a URL never gets a credential.
     """
     match = _URL.fullmatch(url)
     if match is None:
@@ -262,7 +279,7 @@ _URL_FAULTS = (
 _SUBJECT_FAULTS = {
     "@": "not an e-mail address",
     "/": "not a URL: take the last part of the address of the profile page",
-    "%": 'not percent-encoded: write "%3A" as ":"',
+    "%": 'not percent-encoded: replace "%3A" with ":"',
 }
 
 
@@ -277,7 +294,7 @@ def _check_url(name: str, url: str) -> None:
     origin = _origin(url)
     if origin is None:
         raise ValueError(
-            f"{name} must have a valid host name, and a port from 1 to 65535 if any{suffix}"
+            f"{name} must have a valid host name, and its port must be from 1 to 65535{suffix}"
         )
     if origin[0] == "http" and origin[1] not in _LOOPBACK:
         raise ValueError(
@@ -335,7 +352,7 @@ def _check_endpoint(endpoint: Endpoint) -> None:
 
 
 def _check_site(base_url: str) -> None:
-    """Raise an error for a path other than /wiki. Atlassian's sites have no other base URL."""
+    """Raise an error for a path other than /wiki. Atlassian's sites use no other."""
     host_and_path = base_url.partition("://")[2]
     path = host_and_path.partition("/")[2]
     if path not in ("", "wiki"):
@@ -400,7 +417,7 @@ class Config:
         _check_endpoint(self.endpoint)
         if self.endpoint in (ATLASSIAN, ATLASSIAN_GOVERNMENT):
             _check_site(self.base_url)
-        self._endpoint_argument = endpoint  # None lets replace() choose again
+        self._endpoint_argument = endpoint  # if None, replace() chooses by the new base_url
         self._is_frozen = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -550,10 +567,11 @@ def _copy_handler(handler: Any) -> Any:
             f"handlers must be urllib handlers, not {type(handler).__name__}: pass a proxy as"
             " ProxyHandler({'https': url}) and an SSL context as HTTPSHandler(context=context)"
         )
-    if type(handler) is ProxyHandler:
-        # A ProxyHandler holds its own bound methods, so a copy would call the original.
-        return ProxyHandler(handler.proxies)  # type: ignore[attr-defined]
-    return copy.copy(handler)
+    copied = copy.copy(handler)
+    if isinstance(handler, ProxyHandler):
+        # A ProxyHandler holds its own bound methods. Bind those of the copy to the copy.
+        ProxyHandler.__init__(copied, handler.proxies)  # type: ignore[attr-defined]
+    return copied
 
 
 def _with_defaults(handlers: Iterable[Any]) -> list[Any]:
@@ -580,7 +598,7 @@ def _opener(handlers: Iterable[Any]) -> OpenerDirector:
 _BACK_DATED = 10.0
 _MAX_CLOCK_ERROR = 10.0
 _MAX_SOCKET_TIMEOUT = 86400.0
-_WAITS = (0.5, 1.0)
+_WAITS = (0.5, 1.0)  # before the second and the third attempt, or up to half as long again
 
 _MAX_BODY = 65536  # bytes
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
@@ -708,7 +726,7 @@ class _Exchange:
             text = re.sub("/.*@", "/...@", str(reason))  # hide the password in a proxy's URL
             token_error = self.make_error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
-            # Chain only an OSError. Other exceptions may quote an assertion that was echoed.
+            # Chain only an OSError. Other exceptions may quote the answer, with an assertion in it.
             raise token_error from (error if isinstance(error, OSError) else None)
 
     def token(self, answer: _Answer) -> Token:
@@ -742,7 +760,7 @@ class _Exchange:
         return _parse_token(answer.content, self.sent_at)
 
     def clock_hint(self, answer: _Answer) -> str:
-        """Return a part of a message, empty unless the Date of a refusal shows a wrong clock."""
+        """Return a hint if the Date of a refusal shows that the clock is wrong, else ""."""
         if answer.status not in (400, 401):
             return ""
         try:
@@ -768,7 +786,7 @@ class _Exchange:
         return TokenError(f"no access token from {self.token_url}{via}: {problem}")
 
     def excerpt(self, text: str) -> str:
-        """Return the start of a text from outside, without the signature that was sent."""
+        """Return the start of a text, without the signature that was sent."""
         return _excerpt(text.replace(self.signature, "..."))
 
 
@@ -777,8 +795,8 @@ class _TokenEndpoint:
 
     def __init__(self, config: Config, handlers: Iterable[Any]) -> None:
         self._config = config
-        # Leave out the HTTPErrorProcessor: the handlers that it calls would follow a redirect
-        # with the assertion, or answer a challenge with a password.
+        # Leave out the HTTPErrorProcessor: the handlers that it calls would follow a redirect,
+        # or answer a challenge with a password.
         self._opener = _opener(h for h in handlers if not isinstance(h, HTTPErrorProcessor))
 
     def fetch(self, timeout: float) -> Token:
@@ -805,25 +823,28 @@ class _TokenEndpoint:
 
 
 class _State:
-    """A token, or None, and the one exchange that replaces it.
+    """A token, or None, and the outcome of the one exchange that replaces it.
 
-    After the exchange, the source starts a new state. Only the threads that waited for the
-    exchange still have the old state, and take its outcome.
+    After the exchange, the source switches to a new state. The threads that waited for the
+    exchange still hold the old state, and read the outcome from it.
     """
 
     def __init__(self, token: Token | None) -> None:
         self.token = token
         self.process = os.getpid()
-        # Held during the exchange. If a signal handler needs a token in the middle of an exchange
-        # of its own thread, it makes another one.
+        # Held during the exchange. It is reentrant for a signal handler that interrupts the
+        # exchange and needs a token: it makes an exchange of its own, and does not wait forever.
         self.lock = threading.RLock()
         self.outcome: Token | TokenError | None = None
+
+
+_MAX_SECONDS = 1e300  # an int can be larger than any float
 
 
 def _check_seconds(name: str, value: Any) -> None:
     if not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not math.isfinite(value):
+    if not -_MAX_SECONDS <= value <= _MAX_SECONDS:
         raise ValueError(f"{name} must be a finite number of seconds, not {value!r}")
 
 
@@ -844,8 +865,9 @@ class TokenSource:
         its own SSL context. They are copied, and serve the token request and ``opener()``.
     token: Token to start with, such as one kept from an earlier run, or None.
     timeout: float, seconds for fetching a token, including retries. A slow body can take up to
-        twice as long, and slow headers longer. API calls have a timeout of their own, which does
-        not include the time for fetching a token.
+        twice as long. Slow headers, a slow name server, or several addresses that do not answer
+        can take longer. API calls have a timeout of their own, which does not include the time
+        for fetching a token.
     leeway: float, how many seconds before its expiry a token is replaced.
 
     Raises TypeError or ValueError, which name the argument.
@@ -941,8 +963,8 @@ _SECONDS_BETWEEN_DROPS = 60.0
 class _BearerRequest(Request):
     """A copy of a request, with a token added.
 
-    urllib changes a request that it sends through a proxy. The third time that you open the same
-    request, it bypasses the tunnel, so the proxy could read the token. A copy is opened once.
+    urllib changes a request that it sends through a proxy. When you open the same request for the
+    third time, urllib sends it without TLS. So each copy is opened only once.
     """
 
     is_replay = False
@@ -974,8 +996,8 @@ class HTTPBearerAuthHandler(BaseHandler):
     The site is the scheme, host and port of the base URL. A request to anywhere else, or with an
     Authorization header of its own, is sent without changes.
 
-    If the site answers 401, the handler drops the token, at most one a minute. If there is then
-    another token, and the body of the request is bytes or None, it sends the request again, once.
+    If the site answers 401, the handler drops the token, at most one a minute. If it then gets a
+    different token, it sends the request again, once. The body must be bytes or None.
 
     Opening a request raises TokenError if it cannot get a token.
 
@@ -993,14 +1015,14 @@ class HTTPBearerAuthHandler(BaseHandler):
         self._next_drop = -math.inf
 
     def http_request(self, req: Any) -> Any:
-        """Return a copy of ``req`` with the token, or ``req`` itself if it must not have it."""
+        """Return a copy of ``req`` with the token, or ``req`` itself if it must not bear it."""
         if self._is_mine(req):
-            # If a proxy speaks TLS, ProxyHandler opens an http request again, as https. Another
-            # copy would go back to ProxyHandler, and so on.
+            # For an http URL and a proxy that speaks TLS, ProxyHandler turns our copy into an
+            # https request and opens it again. A new copy would be http again, without end.
             if req.has_proxy() and req.type == "https":
                 return req
-            # Another handler opens our copy again. Make a new one: the token may be old, and
-            # urllib may have changed the copy for a proxy.
+            # Here, some other handler opens our copy again. Make a new one: the token may be old,
+            # and urllib may have changed the copy for a proxy.
             req.remove_header("Authorization")
         if not self._may_bear_token(req):
             return req
@@ -1052,7 +1074,8 @@ class HTTPBearerAuthHandler(BaseHandler):
     def _drop(self, token: Token) -> None:
         """Drop a token, unless one was dropped in the last minute.
 
-        Some resources refuse everybody. A loop over them must not fetch token after token.
+        Some resources answer 401 to every token. A script that calls them in a loop must not
+        fetch a new token for each call.
         """
         with self._lock:
             now = time.monotonic()
@@ -1265,7 +1288,8 @@ def main(argv: list[str] | None = None) -> None:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             print(f"jira-jwt-oauth: {error}", file=sys.stderr)
-        # Python flushes again on exit. See "Note on SIGPIPE" in its documentation.
+        # Python flushes standard output again on exit, so point it at the null device. See "Note
+        # on SIGPIPE" in Python's documentation.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

@@ -451,10 +451,14 @@ def proxy(tls_server):
         yield proxy
 
 
-@pytest.fixture
-def tls_proxy(tls_server):
+class MyProxyHandler(ProxyHandler):
+    pass
+
+
+@pytest.fixture(params=[ProxyHandler, MyProxyHandler])
+def tls_proxy(request, tls_server):
     """A handler for a proxy that speaks TLS: the TLS server, which answers in place of others."""
-    return ProxyHandler({"http": tls_server.url})
+    return request.param({"http": tls_server.url})
 
 
 @pytest.fixture
@@ -814,7 +818,7 @@ WORDS = [
     ({"client_id": 5}, "client_id must be str, not int"),
     ({"client_secret": 5}, "client_secret must be str or bytes, not int"),
     ({"client_secret": "\ud800"}, "client_secret contains a character that UTF-8 cannot encode"),
-    ({"scopes": ""}, "scopes must name at least one scope; use None to get all scopes"),
+    ({"scopes": ""}, "scopes must name at least one scope; to get all scopes, leave it out"),
 ]
 
 
@@ -981,12 +985,12 @@ def test_an_installation_is_a_mapping(payload):
 
 BAD_OPTIONS = each(
     ("timeout", TypeError, ["30", None, (3, 30)]),
-    ("timeout", ValueError, [0, -1, INFINITY, NAN]),
+    ("timeout", ValueError, [0, -1, INFINITY, NAN, 10**400]),
     ("leeway", TypeError, ["10"]),
-    ("leeway", ValueError, [-0.5, NAN]),
+    ("leeway", ValueError, [-0.5, NAN, 10**400]),
     ("token", TypeError, ["eyJ", {"access_token": "x"}, Token(None), Token("x", "1700000000")]),
     ("token", ValueError, [Token(""), Token("a b"), Token("ä"), Token("x", NAN)]),
-    ("token", ValueError, [Token("x", INFINITY)]),
+    ("token", ValueError, [Token("x", INFINITY), Token("x", -(10**400))]),
     ("config", TypeError, [ARGUMENTS]),
 )
 
