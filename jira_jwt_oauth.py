@@ -723,7 +723,8 @@ class _Exchange:
         except (OSError, HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
-            text = re.sub("/.*@", "/...@", str(reason))  # hide the password in a proxy's URL
+            # Hide the password in a proxy's URL.
+            text = re.sub("^([^/]*/).*@", r"\1...@", str(reason))
             token_error = self.make_error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
             # Chain only an OSError. Other exceptions may quote the answer, with an assertion in it.

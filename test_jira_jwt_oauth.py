@@ -67,13 +67,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import jira_jwt_oauth as jjo
 from jira_jwt_oauth import Config, Endpoint, Token, TokenError, TokenSource
 
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("any", patient)
-settings.register_profile("ci", patient, derandomize=True)
+no_deadline = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any", no_deadline)
+settings.register_profile("ci", no_deadline, derandomize=True)
 settings.load_profile("ci" if "CI" in os.environ else "any")
 
 MODULE = Path(jjo.__file__).resolve()
-NAN, INFINITY = float("nan"), float("inf")
+NAN, INFINITY, TOO_LARGE = float("nan"), float("inf"), 10**400
 SITE = "https://mycompany.atlassian.net"
 SECRET = "shared-secret-key"
 ACCOUNT = "557058:12345678-1234-1234-1234-123456789abc"
@@ -92,7 +92,7 @@ VECTOR = (  # the assertion of ARGUMENTS, issued at 1700000000
     "K6h3nmbA"
 )
 
-# For 127.0.0.1 and localhost, until 2126. Of use to nobody else.
+# A certificate for 127.0.0.1 and localhost, for these tests only.
 CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----
 MIIBzzCCAXagAwIBAgIURzt5jrQ4KIauvPaWigit6W04NowwCgYIKoZIzj0EAwIw
@@ -135,57 +135,57 @@ def verify(assertion, secret=SECRET):
     return json.loads(base64.b64decode(payload + "==", altchars="-_").decode())
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Stands in for Atlassian.
-
-    The token endpoint verifies the assertion, keeps the request in `posts`, and gives the next of
-    `answers`, or grants a token. The site keeps each request in `calls`, and sends it back as
-    JSON. It answers 401 to a token that is not in `valid`, which the token endpoint fills.
-
-    /redirect?URL redirects, /loop redirects to itself, and /status?503 answers 503.
-    """
+class Listener(socketserver.ThreadingTCPServer):
+    """A server on a loopback port of its own, in a thread of its own."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, context=None):
-        super().__init__(("127.0.0.1", 0), ServerHandler)
-        self.scheme = "https" if context else "http"
-        if context:
-            self.socket = context.wrap_socket(self.socket, server_side=True)
-        self.posts, self.calls, self.valid = [], [], set()
-        self.answers = collections.deque()
-        self.is_closing = threading.Event()
-        threading.Thread(target=self.serve_forever, args=(0.002,), daemon=True).start()
-
-    def server_bind(self):
-        socketserver.TCPServer.server_bind(self)  # http.server's own looks up the host name
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        poll = 0.002  # seconds, so that close() is quick
+        threading.Thread(target=self.serve_forever, args=(poll,), daemon=True).start()
 
     def handle_error(self, request, client_address):
         pass  # many tests are about clients that go away
 
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.server_address[1]}"
+    def close(self):
+        self.shutdown()
+        self.server_close()
 
-    @property
-    def url(self):
-        return f"{self.scheme}://{self.address}"
 
-    @property
-    def other_host(self):
-        """The same server under another name, and so another origin."""
-        return f"{self.scheme}://localhost:{self.server_address[1]}"
+class Server(Listener):
+    """Stands in for Atlassian.
+
+    The token endpoint verifies the assertion, keeps the request in `posts`, and gives the next of
+    `answers`, or grants a token. The site keeps each request in `calls`, and sends it back as
+    JSON, unless the request has a token that is not in `valid`: then it answers 401. The token
+    endpoint adds the tokens that it grants to `valid`.
+
+    /redirect?URL redirects, /loop redirects to itself, and /status?503 answers 503.
+    """
+
+    def __init__(self, context=None):
+        self.posts, self.calls, self.valid = [], [], set()
+        self.answers = collections.deque()
+        self.is_closing = threading.Event()
+        super().__init__(ServerHandler)
+        self.url = f"http://{self.address}"
+        if context:
+            self.url = f"https://{self.address}"
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        # The same server under another name, and so another origin.
+        self.other_host = self.url.replace("127.0.0.1", "localhost")
 
     @property
     def bearers(self):
-        """Whether each call bore a token."""
-        return [bool(received["bearer"]) for received in self.calls]
+        """Whether each call had a token."""
+        return [bool(received["token"]) for received in self.calls]
 
     def close(self):
         self.is_closing.set()
-        self.shutdown()
-        self.server_close()
+        super().close()
 
     def config(self, **changes):
         endpoint = Endpoint("https://as.example", f"{self.url}/oauth2/token")
@@ -212,7 +212,8 @@ class ServerHandler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if urllib.parse.urlsplit(self.path).path != "/oauth2/token":  # a proxy gets a whole URL
+        # A proxy gets a whole URL in place of a path.
+        if urllib.parse.urlsplit(self.path).path != "/oauth2/token":
             return self.site(body)
         form = dict(urllib.parse.parse_qsl(body.decode(), strict_parsing=True))
         claims = verify(form["assertion"])
@@ -227,8 +228,8 @@ class ServerHandler(http.server.BaseHTTPRequestHandler):
     do_PUT = do_POST
 
     def site(self, body):
-        bearer = self.headers["Authorization"]
-        received = {"method": self.command, "path": self.path, "bearer": bearer}
+        token = (self.headers["Authorization"] or "").replace("Bearer ", "")
+        received = {"method": self.command, "path": self.path, "token": token}
         self.server.calls.append(received)
         path, _, query = self.path.partition("?")
         if path == "/status":
@@ -237,11 +238,11 @@ class ServerHandler(http.server.BaseHTTPRequestHandler):
             return self.reply(302, Location=urllib.parse.unquote(query))
         if path == "/loop":
             return self.reply(302, Location=path)
-        if bearer and bearer[7:] not in self.server.valid:
+        if token and token not in self.server.valid:
             return self.reply(401, b"who are you?", WWW_Authenticate='Bearer realm="site"')
         text = body if body is None else body.decode()
-        for_the_readme = {"key": "PROJ-2", "fields": {"summary": "From the README"}}
-        self.reply(200, {**received, "body": text, "headers": dict(self.headers), **for_the_readme})
+        headers = dict(self.headers)
+        self.reply(200, {**received, "body": text, "headers": headers, "key": "for the README"})
 
 
 ISSUED = itertools.count(1)
@@ -298,26 +299,19 @@ def gate(answer):
     return wait, begun, go
 
 
-class Proxy(socketserver.ThreadingTCPServer):
+class Proxy(Listener):
     """An HTTP proxy.
 
-    CONNECT opens a tunnel to `target`, unless `refusal` holds what to answer instead. `tunnels`
-    lists the hosts of CONNECT. `clear` lists the requests that the proxy could read, and answers.
+    CONNECT opens a tunnel to `target`. If `refusal` is set, CONNECT gets that answer instead.
+    `tunnels` lists the hosts of CONNECT. `clear` lists the unencrypted requests, which the proxy
+    answers itself.
     """
 
-    daemon_threads = True
-
     def __init__(self, target):
-        super().__init__(("127.0.0.1", 0), ProxyConnection)
+        super().__init__(ProxyConnection)
         self.target, self.refusal, self.tunnels, self.clear = target, b"", [], []
-        self.address = f"127.0.0.1:{self.server_address[1]}"
         url = f"http://{self.address}"
         self.handler = ProxyHandler({"http": url, "https": url})
-        threading.Thread(target=self.serve_forever, args=(0.002,), daemon=True).start()
-
-    def close(self):
-        self.shutdown()
-        self.server_close()
 
 
 class ProxyConnection(socketserver.StreamRequestHandler):
@@ -384,7 +378,7 @@ class Hook(BaseHandler):
 class Clock:
     """The time as the module sees it: real time, moved on by hand and by `time.sleep`.
 
-    `ahead` is by how many seconds the clock of this machine is fast. Servers are always right.
+    `ahead`: how many seconds the clock of this machine is fast. It does not affect `server_time`.
     """
 
     def __init__(self, monkeypatch):
@@ -457,7 +451,7 @@ class MyProxyHandler(ProxyHandler):
 
 @pytest.fixture(params=[ProxyHandler, MyProxyHandler])
 def tls_proxy(request, tls_server):
-    """A handler for a proxy that speaks TLS: the TLS server, which answers in place of others."""
+    """A handler that makes the TLS server the proxy for http. It forwards nothing."""
     return request.param({"http": tls_server.url})
 
 
@@ -479,23 +473,35 @@ def call(opener, url, data=None, timeout=10):
         return json.loads(response.read())
 
 
+def unauthorized(opener, request):
+    """Return the body of the 401 that reaches the caller, after checking that it is the site's."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        opener.open(request, timeout=10)
+    with caught.value as error:
+        assert (error.code, error.msg) == (401, "Unauthorized")
+        assert error.url == (request if isinstance(request, str) else request.full_url)
+        assert error.headers["WWW-Authenticate"] == 'Bearer realm="site"'
+        return error.read()
+
+
 def in_threads(count, function):
     """Call a function in threads that start together. Return what each returns or raises."""
     barrier = threading.Barrier(count)
     outcomes = []
 
-    def run():
+    def work():
         barrier.wait()
         try:
             outcomes.append(function())
         except Exception as error:
             outcomes.append(error)
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
+    end = time.perf_counter() + 30
     for thread in threads:
-        thread.join(30)
+        thread.join(max(end - time.perf_counter(), 0))
     assert len(outcomes) == count
     return outcomes
 
@@ -515,7 +521,7 @@ def shown(error):
 
 
 def error_of(source):
-    """Return the TokenError that a source raises, having looked for the secret in it."""
+    """Return the TokenError of a source, after checking that it is one line without the secret."""
     with pytest.raises(TokenError) as caught:
         source.token()
     error = caught.value
@@ -526,7 +532,7 @@ def error_of(source):
 
 
 def each(*rows):
-    """Return a row for each value in the list at the end of each row."""
+    """Turn (a, [x, y]) into (a, x) and (a, y), for each of the rows."""
     return [(*row[:-1], value) for row in rows for value in row[-1]]
 
 
@@ -546,7 +552,12 @@ def each(*rows):
 def test_a_token_expires_leeway_seconds_early(monkeypatch, expires_at, leeway, is_expired):
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     assert Token("t", expires_at).is_expired(leeway) == is_expired
-    assert leeway != 10.0 or Token("t", expires_at).is_expired() == is_expired  # the default
+
+
+def test_a_token_expires_ten_seconds_early_by_default(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    assert Token("t", 1010.0).is_expired()
+    assert not Token("t", 1010.5).is_expired()
 
 
 def test_the_repr_of_a_token_does_not_show_it():
@@ -595,25 +606,31 @@ def test_a_jwt_holds_compact_utf_8():
     assert payload == unpadded('{"a":"ü<&>","b":1}'.encode())
 
 
-BAD_JWTS = each(
-    (ValueError, "x", [{"exp": NAN}, {"sub": "\ud800"}]),
-    (TypeError, "x", [{"exp": {1}}, [("sub", "x")], jjo.ClaimSet("", "", "", "", 0, 0)]),
-    (TypeError, None, [{}]),
-    (TypeError, bytearray(b"x"), [{}]),
-    (ValueError, "hush\ud800", [{}]),
+@pytest.mark.parametrize(
+    ("error", "claims", "secret"),
+    [
+        (ValueError, {"exp": NAN}, "x"),
+        (ValueError, {"sub": "\ud800"}, "x"),
+        (TypeError, {"exp": {1}}, "x"),
+        (TypeError, [("sub", "x")], "x"),
+        (TypeError, jjo.ClaimSet("", "", "", "", 0, 0), "x"),
+        (TypeError, {}, None),
+        (TypeError, {}, bytearray(b"x")),
+    ],
 )
-
-
-@pytest.mark.parametrize(("error", "secret", "claims"), BAD_JWTS)
-def test_what_cannot_be_signed_is_refused(error, secret, claims):
-    with pytest.raises(error) as caught:
+def test_what_cannot_be_signed_is_refused(error, claims, secret):
+    with pytest.raises(error, match="claims|secret|JSON|utf-8"):
         jjo.encode_jwt(claims, secret)
-    assert "hush" not in str(caught.value)
-    assert caught.value.__cause__ is None
+
+
+def test_an_error_about_a_secret_hides_the_error_that_shows_it():
+    with pytest.raises(ValueError, match="^secret contains") as caught:
+        jjo.encode_jwt({}, "\ud800")
+    assert "UnicodeEncodeError" not in shown(caught.value)
 
 
 SCOPES = each(
-    ("READ", ["read", ["read"], {"\tread\n": 1, "": 2, "+": 3}]),
+    ("READ", ["read", ["read"], ("\tread\n", "", "+")]),
     ("READ WRITE", ["read write", "READ+write"]),
     ("WRITE READ WRITE", [["write", "read", "write"]]),
     ("READ WRITE ACT_AS_USER", [("read write", "act_as_user")]),
@@ -655,7 +672,7 @@ def test_claims_are_issued_at_the_current_time(monkeypatch):
     assert make_config().claims().iat == 1234
 
 
-PRINTABLE = st.text().filter(lambda text: text.isprintable() and " " not in text and text)
+PRINTABLE = st.text(st.characters(whitelist_categories=["L", "N", "P", "S"]), min_size=1)
 
 
 @given(PRINTABLE, PRINTABLE, st.integers(0, 2**40))
@@ -687,14 +704,14 @@ def test_a_good_base_url_is_kept_without_its_last_slash(server, url):
 
 
 BAD_URLS = each(
-    ("start with https", ["", *"mycompany.atlassian.net //a.example ftp://a.example".split()]),
-    ("ASCII", ["https://a.example ", " https://a.example", "https://a.example\n", "https://ä.net"]),
+    ("start with https", ["", "mycompany.atlassian.net", "//a.example", "hush@a"]),
+    ("ASCII", ["https://a.example ", " https://a.example", "https://ä.net", "https://x@a#hu\nsh"]),
     ("user name", ["https://me@a.example", "https://me:hush@a.example"]),
-    ("query", ["https://a.example?x=hush", "https://a.example/?x"]),
+    ("query", ["https://a.example?x=hush", "https://a.example/?x", "https://me:x/?#hush@a"]),
     ("fragment", ["https://a.example#hush", "https://a.example/#top"]),
     ("backslash", ["https://a.example\\b", "https://a.example/\\b"]),
     ("localhost", "http://a.example http://localhost.example http://127.0.0.1.example".split()),
-    ("localhost", "http://127.1 http://[::2]".split()),
+    ("localhost", "http://127.1 http://[::2] http://0.0.0.0".split()),
     (
         "host",
         "https:// https:///wiki https://:443 https://.atlassian.net https://a..example".split(),
@@ -713,14 +730,9 @@ def test_an_error_says_what_is_wrong_with_a_url(server, name, word, url):
     changes = {"base_url": url} if name == "base_url" else {"endpoint": endpoint}
     with pytest.raises(ValueError, match=f"^{name} .*{word}") as caught:
         server.config(**changes)
-    assert "hush" not in str(caught.value)
-    assert repr(url) in str(caught.value) or any(sign in url for sign in "@?#")
-
-
-@pytest.mark.parametrize("url", ["https://me:x/?#hush@a", "https://me:hu\nsh@a#hu\nsh", "hush@a"])
-def test_what_may_be_a_secret_in_a_bad_url_is_not_shown(url):
-    with pytest.raises(ValueError, match="base_url") as caught:
-        make_config(base_url=url)
+    is_shown = repr(url) in str(caught.value)
+    may_hold_a_secret = bool(re.search("[@?#]", url))
+    assert is_shown != may_hold_a_secret
     assert "hu" not in str(caught.value)
 
 
@@ -780,7 +792,8 @@ BAD_SETTINGS = each(
     ("scopes", ValueError, "visible ASCII", ["re\\ad", 'read"', "réad", "straße", "\u017f"]),
     ("scopes", ValueError, "visible ASCII", ["read\x00", "\x7f", "\ud800"]),
     ("endpoint", TypeError, "must be Endpoint", [SITE, ("a", SITE)]),
-    ("auth_url", ValueError, "", [Endpoint("", SITE), Endpoint("\ud800", SITE)]),
+    ("auth_url", ValueError, "empty", [Endpoint("", SITE)]),
+    ("auth_url", ValueError, "UTF-8", [Endpoint("\ud800", SITE)]),
     ("auth_url", TypeError, "must be str", [Endpoint(b"a", SITE)]),
     ("token_url", TypeError, "must be str", [Endpoint("a", None)]),
 )
@@ -788,9 +801,9 @@ BAD_SETTINGS = each(
 
 @pytest.mark.parametrize(("name", "error", "word", "value"), BAD_SETTINGS)
 def test_an_error_names_a_bad_setting(name, error, word, value):
-    argument = "endpoint" if isinstance(value, Endpoint) else name
+    changes = {"endpoint": value} if isinstance(value, Endpoint) else {name: value}
     with pytest.raises(error, match=f"^{name} .*{word}") as caught:
-        make_config(**{argument: value})
+        make_config(**changes)
     assert SECRET not in shown(caught.value)
     assert "hush" not in str(caught.value)
 
@@ -823,14 +836,14 @@ WORDS = [
 
 
 @pytest.mark.parametrize(("changes", "words"), WORDS)
-def test_messages_about_settings_have_these_words(changes, words):
+def test_errors_about_settings_are_worded_like_this(changes, words):
     with pytest.raises((TypeError, ValueError)) as caught:
         make_config(**changes)
     assert str(caught.value) == words
 
 
-@pytest.mark.parametrize("secret", [b"\r\n", b"\xff\x00", b"\xef\xbb\xbfx", "in between"])
-def test_other_secrets_are_used_unchanged(secret):
+@pytest.mark.parametrize("secret", [b"\r\n", b"\xff\x00", b"\xef\xbb\xbfx", "a space"])
+def test_bytes_and_inner_spaces_are_kept_in_a_secret(secret):
     assert verify(make_config(client_secret=secret).assertion(), secret)["tnt"] == SITE
 
 
@@ -869,9 +882,9 @@ def test_a_config_can_be_copied_and_pickled():
 
 def test_replace_changes_only_what_it_is_given():
     config = make_config(scopes="read")
-    other = config.replace(subject="557058:2")
-    assert (config.subject, other.subject) == (ACCOUNT, "557058:2")
-    assert repr(other) == repr(config).replace(ACCOUNT, "557058:2")
+    other = config.replace(subject="5b10a2844c20165700ede21G")
+    assert config.subject == ACCOUNT
+    assert repr(other) == repr(config).replace(ACCOUNT, "5b10a2844c20165700ede21G")
     assert other.client_secret == SECRET
     assert config.replace(scopes=None).scopes is None
 
@@ -900,12 +913,14 @@ URLS = {"JIRA_AUTH_URL": "https://as.example", "JIRA_TOKEN_URL": "https://as.exa
 def environment_for(server):
     """Return the environment of this process, with the settings for a server."""
     token_url = f"{server.url}/oauth2/token"
-    settings = {**ENVIRONMENT, **URLS, "JIRA_BASE_URL": server.url, "JIRA_TOKEN_URL": token_url}
-    return {**os.environ, **settings}
+    changes = {"JIRA_BASE_URL": server.url, "JIRA_TOKEN_URL": token_url}
+    return {**os.environ, **ENVIRONMENT, **URLS, **changes}
 
 
 def test_settings_come_from_the_current_environment(monkeypatch):
-    monkeypatch.setattr(os, "environ", {**ENVIRONMENT, "JIRA_SCOPES": ""})
+    monkeypatch.setattr(
+        os, "environ", {**ENVIRONMENT, "JIRA_SCOPES": "", "JIRA_AUTH_URL": "", "JIRA_TOKEN_URL": ""}
+    )
     assert repr(Config.from_env()) == repr(make_config())
 
 
@@ -943,14 +958,6 @@ def test_an_error_names_a_bad_variable(variable):
     assert "hush" not in str(caught.value)
 
 
-def test_help_shows_nothing_of_the_environment(monkeypatch):
-    monkeypatch.setenv("JIRA_CLIENT_SECRET", SECRET)
-    command = [sys.executable, "-m", "pydoc", "jira_jwt_oauth"]
-    done = subprocess.run(command, cwd=MODULE.parent, stdout=subprocess.PIPE, check=True)
-    assert b"from_env" in done.stdout
-    assert SECRET.encode() not in done.stdout
-
-
 INSTALLATION = {
     "baseUrl": SITE,
     "oauthClientId": "oauth-client-id",
@@ -975,22 +982,36 @@ def test_an_error_names_what_an_installation_lacks(key, value):
         Config.from_installation({**INSTALLATION, key: value}, subject=ACCOUNT)
 
 
+def test_an_error_names_all_that_an_installation_lacks():
+    with pytest.raises(ValueError, match="^payload lacks baseUrl, sharedSecret$"):
+        Config.from_installation({"oauthClientId": "x"}, subject=ACCOUNT)
+
+
 @pytest.mark.parametrize("payload", [json.dumps(INSTALLATION), b"{}", None, [INSTALLATION]])
-def test_an_installation_is_a_mapping(payload):
+def test_an_installation_must_be_parsed(payload):
     with pytest.raises(TypeError, match="^payload must be"):
         Config.from_installation(payload, subject=ACCOUNT)
 
 
 # Options
 
+
+def test_the_options_reach_the_source(server, clock):
+    saved = Token("saved", time.time() + 59)
+    source = server.config().token_source(token=saved, timeout=5, leeway=60)
+    server.answers.append(reply(429, Retry_After="6"))  # longer than the timeout
+    assert error_of(source).status == 429
+    assert not clock.naps
+
+
 BAD_OPTIONS = each(
     ("timeout", TypeError, ["30", None, (3, 30)]),
-    ("timeout", ValueError, [0, -1, INFINITY, NAN, 10**400]),
+    ("timeout", ValueError, [0, -1, INFINITY, NAN, TOO_LARGE]),
     ("leeway", TypeError, ["10"]),
-    ("leeway", ValueError, [-0.5, NAN, 10**400]),
+    ("leeway", ValueError, [-0.5, NAN, TOO_LARGE]),
     ("token", TypeError, ["eyJ", {"access_token": "x"}, Token(None), Token("x", "1700000000")]),
     ("token", ValueError, [Token(""), Token("a b"), Token("ä"), Token("x", NAN)]),
-    ("token", ValueError, [Token("x", INFINITY), Token("x", -(10**400))]),
+    ("token", ValueError, [Token("x", INFINITY), Token("x", -TOO_LARGE)]),
     ("config", TypeError, [ARGUMENTS]),
 )
 
@@ -1017,14 +1038,14 @@ def test_an_error_says_how_to_pass_a_proxy_and_a_context(make, wrong):
 @pytest.mark.parametrize("function", [TokenSource, Config.token_source])
 def test_signatures_show_all_options(function):
     options = list(inspect.signature(function).parameters.values())[2:]
-    shown = [(option.name, option.default) for option in options]
-    assert shown == [("token", None), ("timeout", 30.0), ("leeway", 10.0)]
+    defaults = {option.name: option.default for option in options}
+    assert defaults == {"token": None, "timeout": 30.0, "leeway": 10.0}
 
 
 # The token endpoint
 
 
-def test_the_token_request_is_as_documented(server):
+def test_the_token_request_has_the_documented_form(server):
     server.config(scopes="read write").token_source().token()
     (post,) = server.posts
     assert post.body.startswith(
@@ -1055,7 +1076,7 @@ def strict(clock):
     return answer
 
 
-@pytest.mark.parametrize("ahead", [-45, -8, 0, 8])
+@pytest.mark.parametrize("ahead", [-45, 0, 9.5])
 def test_a_strict_server_accepts_a_clock_that_is_a_little_off(server, clock, ahead):
     clock.ahead = ahead
     server.answers.append(strict(clock))
@@ -1080,38 +1101,38 @@ def test_a_refusal_says_how_far_off_the_clock_is(server, clock, status, word, ah
     server.answers += [reply(status, {"error": "no"}, Date=clock.date())] * 3
     message = str(error_of(server.source()))
     if word is None:
-        assert "clock" not in message
+        assert message.endswith(f"HTTP {status}, 'no'")
     else:
         said = re.search(rf"; this machine's clock is (\d+) s {word}$", message)
         assert abs(int(said[1]) - abs(ahead)) <= 2
 
 
-@pytest.mark.parametrize("dated", ["first", "last"])
-def test_a_slow_server_is_not_mistaken_for_a_wrong_clock(server, clock, dated):
+@pytest.mark.parametrize("is_dated_first", [True, False])
+def test_a_slow_server_is_not_mistaken_for_a_wrong_clock(server, clock, is_dated_first):
     def answer(handler):
-        dates = {"first": clock.date()}
+        date = clock.date()
         clock.moved += 15
-        dates["last"] = clock.date()
-        handler.reply(400, {"error": "no"}, Date=dates[dated])
+        handler.reply(400, {"error": "no"}, Date=date if is_dated_first else clock.date())
 
     server.answers.append(answer)
     assert "clock" not in str(error_of(server.source()))
 
 
-@pytest.mark.parametrize(
-    "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"]
-)
-@pytest.mark.parametrize("zone", ["EAST-9", "WEST+9"])
-def test_a_date_in_any_form_is_read_as_gmt(server, clock, form, zone, monkeypatch):
+@pytest.fixture(params=["EAST-9", "WEST+9"])
+def time_zone(request, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"])
+def test_a_date_is_read_as_gmt(server, clock, time_zone, form):
     clock.ahead = 3600
     date = time.strftime(form, time.gmtime(clock.server_time()))
     server.answers.append(reply(400, {"error": "no"}, Date=date))
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", zone)
-        time.tzset()
-        message = str(error_of(server.source()))
-    time.tzset()
-    assert re.search("clock is (3599|3600|3601) s fast", message)
+    assert re.search(r"clock is 36\d\d s fast|clock is 3599 s fast", str(error_of(server.source())))
 
 
 @pytest.mark.parametrize("date", ["", ",", "soon", "Mon, 1 Jan 99999999999999 0:0:0 GMT"])
@@ -1120,7 +1141,7 @@ def test_a_date_that_makes_no_sense_is_ignored(server, date):
     assert str(error_of(server.source())).endswith("HTTP 400, 'no'")
 
 
-def test_a_wrong_date_does_not_affect_the_next_request(server, clock):
+def test_a_wrong_date_does_not_spoil_the_next_call(server, clock):
     year_ahead = email.utils.formatdate(time.time() + 31536000, usegmt=True)
     server.answers += [reply(401, {"error": "no"}, Date=year_ahead), strict(clock)]
     source = server.source()
@@ -1200,39 +1221,36 @@ def test_an_error_code_that_is_not_a_string_is_left_out(server, value):
     assert (error.error, error.error_description) == (None, None)
 
 
-def test_messages_about_answers_have_these_words(server):
-    """The one test of these words. All others assert fields."""
+def test_errors_about_answers_are_worded_like_this(server, clock):
+    """The exact words. Other tests look for single ones."""
     page = b"<html>\n<title>No required SSL certificate was sent</title>\n"
+    no_json = reply(200, page, Content_Type="text/html")
     expected = [
-        (reply(400, {"error": "invalid_grant"}), "HTTP 400, 'invalid_grant'"),
+        ([reply(400, {"error": "invalid_grant"})], "HTTP 400, 'invalid_grant'"),
         (
-            reply(401, {"error": "invalid_client", "error_description": "Ünknown\nclient"}),
+            [reply(401, {"error": "invalid_client", "error_description": "Ünknown\nclient"})],
             r"HTTP 401, 'invalid_client', 'Ünknown\nclient'",
         ),
-        (reply(401, b'{"code": 401}'), """HTTP 401, '{"code": 401}'"""),
-        (reply(400), "HTTP 400, an empty answer"),
-        (reply(403, b"n\xf6"), "HTTP 403, 'n\ufffd'"),
-        (reply(400, page), f"HTTP 400, {page.decode()!r}"),
+        ([reply(401, b'{"code": 401}')], """HTTP 401, '{"code": 401}'"""),
+        ([reply(400)], "HTTP 400, an empty answer"),
+        ([reply(403, b"n\xf6")], "HTTP 403, 'n\ufffd'"),
+        ([reply(400, page)], f"HTTP 400, {page.decode()!r}"),
         (
-            reply(302, Location="https://a.example/?next=1"),
+            [reply(302, Location="https://a.example/?next=1")],
             "HTTP 302, a redirect (Location: 'https://a.example/?next=1'), which is not followed",
         ),
-        (reply(300), "HTTP 300, a redirect (Location: ''), which is not followed"),
-        (grant(access_token="a b"), "HTTP 200, access_token is missing or not visible ASCII"),
-        (grant(token_type="mac"), "HTTP 200, token_type is not Bearer"),
-        (grant(expires_in="soon"), "HTTP 200, expires_in is not a number of seconds"),
-        (raw(b"SSH-2.0-OpenSSH\r\n"), r"BadStatusLine: 'SSH-2.0-OpenSSH\r\n'"),
-        (silence, "TimeoutError: 'timed out'"),
-        (drip(b"HTTP/1.1 400 x\r\n\r\n", b"x"), "TimeoutError: 'the answer took too long'"),
+        ([reply(300)], "HTTP 300, a redirect (Location: ''), which is not followed"),
+        ([grant(access_token="")], "HTTP 200, access_token is missing or not visible ASCII"),
+        ([grant(token_type="mac")], "HTTP 200, token_type is not Bearer"),
+        ([grant(expires_in="soon")], "HTTP 200, expires_in is not a number of seconds"),
+        ([no_json] * 3, "HTTP 200, not a complete JSON object (Content-Type: 'text/html')"),
+        ([reply(200)] * 3, "HTTP 200, not a complete JSON object (Content-Type: '')"),
+        ([raw(b"SSH-2.0-OpenSSH\r\n")], r"BadStatusLine: 'SSH-2.0-OpenSSH\r\n'"),
     ]
-    for answer, words in expected:
-        server.answers.append(answer)
-        message = str(error_of(server.source(timeout=0.2)))
-        message = message.replace(": timeout:", ": TimeoutError:")  # before Python 3.10
+    for answers, words in expected:
+        server.answers += answers
+        message = str(error_of(server.source()))
         assert message == f"no access token from {server.url}/oauth2/token: {words}"
-    server.answers += [reply(200, page, Content_Type="text/html")] * 3
-    words = "HTTP 200, not a complete JSON object (Content-Type: 'text/html')"
-    assert str(error_of(server.source(timeout=0.2))).endswith(f": {words}")
 
 
 def test_a_message_shows_200_characters_of_each_part(server):
@@ -1244,49 +1262,29 @@ def test_a_message_shows_200_characters_of_each_part(server):
 
 ECHOES = {
     "error": lambda echo: reply(400, {"error": echo}),
-    "error, within a word": lambda echo: reply(400, {"error": f"abc{echo}def-_"}),
-    "description": lambda echo: reply(400, {"error": "no", "error_description": f"<{echo}>"}),
-    "body": lambda echo: reply(400, f"you sent {echo}abc".encode()),
-    "location": lambda echo: raw(f"HTTP/1.1 302 Go\r\nLocation: /{echo}\r\n\r\n".encode()),
+    "description": lambda echo: reply(400, {"error": "no", "error_description": echo}),
+    "body": lambda echo: reply(400, echo.encode()),
+    "location": lambda echo: reply(302, Location=echo),
     "status line": lambda echo: raw(f"HTTP/1.1 {echo}\r\n\r\n".encode()),
     "not HTTP": lambda echo: raw(f"{echo}\r\n\r\n".encode()),
 }
 
 
 @pytest.mark.parametrize("where", ECHOES)
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_a_message_does_not_show_an_echo_of_the_assertion(server, where, is_whole):
+def test_a_message_does_not_show_an_echo_of_the_signature(server, where):
     def answer(handler):
-        assertion = handler.server.posts[-1].form["assertion"]
-        signatures.append(assertion.rpartition(".")[2])
-        ECHOES[where](assertion if is_whole else f"x{signatures[0]}y")(handler)
+        signature = server.posts[0].form["assertion"].rpartition(".")[2]
+        ECHOES[where](f"abc{signature}def")(handler)
 
-    signatures = []
     server.answers.append(answer)
     error = error_of(server.source())
-    assert signatures[0] not in shown(error)
+    assert "abc...def" in str(error)
+    assert server.posts[0].form["assertion"].rpartition(".")[2] not in shown(error)
 
 
 FIELDS = st.sampled_from(["access_token", "error", "error_description", "expires_in", "token_type"])
 OBJECTS = st.dictionaries(FIELDS, JSON | st.text(max_size=10)).map(json.dumps).map(str.encode)
 STATUSES = st.sampled_from([b"200", b"201", b"204", b"300", b"400", b"401", b"404"])
-
-
-@given(STATUSES, st.binary(max_size=100) | OBJECTS, st.text("MonJa 0123456789:,GT-"))
-def test_any_answer_becomes_a_token_or_a_token_error(shared_server, status, body, date):
-    answer = b"HTTP/1.1 %s x\r\nDate: %s\r\n\r\n%s" % (status, date.encode(), body)
-    outcome = outcome_of(shared_server, answer)
-    if isinstance(outcome, Token):
-        assert status[:1] == b"2"
-        assert re.fullmatch("[!-~]+", outcome.access_token)
-    else:
-        assert outcome.status == int(status)
-        assert outcome.body == (b"" if status[:1] == b"2" else body)
-
-
-@given(st.binary(max_size=60))
-def test_any_bytes_become_a_token_error(shared_server, data):
-    assert isinstance(outcome_of(shared_server, data), TokenError)
 
 
 def outcome_of(server, answer):
@@ -1298,13 +1296,31 @@ def outcome_of(server, answer):
         try:
             return server.source().token()
         except TokenError as error:
-            assert str(error).isprintable()
             return error
+
+
+@given(STATUSES, st.binary(max_size=100) | OBJECTS, st.text("MonJa 0123456789:,GT-"))
+def test_any_answer_becomes_a_token_or_a_token_error(shared_server, status, body, date):
+    head = b"HTTP/1.1 %s x\r\nDate: %s\r\n\r\n" % (status, date.encode())
+    outcome = outcome_of(shared_server, head + body)
+    if isinstance(outcome, Token):
+        assert status[:1] == b"2"
+        assert re.fullmatch("[!-~]+", outcome.access_token)
+    else:
+        assert str(outcome).isprintable()
+        assert outcome.status == int(status)
+        assert outcome.body == (b"" if status[:1] == b"2" else body)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_become_a_token_error(shared_server, data):
+    assert str(outcome_of(shared_server, data)).isprintable()
 
 
 # Retries
 
-NOT_JSON = [b"", b"<html>sign in</html>", b'{"access_token": "ab', b"[]", b"[" * 60000, b"9" * 5000]
+TOO_DEEP, TOO_LONG = b"[" * 60000, b"9" * 5000
+NOT_JSON = [b"", b"<html>sign in</html>", b'{"access_token": "ab', b"[]", TOO_DEEP, TOO_LONG]
 TRANSIENT_ERRORS = ["temporarily_unavailable", "server_error"]
 TRANSIENT = [
     *[reply(status) for status in (408, 429, 500, 502, 503, 504)],
@@ -1322,15 +1338,21 @@ FINAL = [
 
 
 @pytest.mark.parametrize("answer", TRANSIENT)
-def test_a_transient_failure_is_retried_with_a_fresh_assertion(server, clock, answer):
+def test_a_transient_failure_is_retried_twice(server, clock, answer):
     server.answers += [answer, answer]
     assert server.source().token().access_token in server.valid
-    first, _, third = [post.claims["iat"] for post in server.posts]
-    assert first < third
+    assert len(server.posts) == 3
+
+
+def test_each_attempt_has_a_fresh_assertion(server, clock):
+    server.answers += [reply(429, Retry_After="2")] * 2
+    server.source().token()
+    issued = [post.claims["iat"] for post in server.posts]
+    assert issued == sorted(set(issued))
 
 
 @pytest.mark.parametrize("answer", FINAL)
-def test_any_other_failure_is_final(server, clock, answer):
+def test_a_lasting_failure_is_not_retried(server, clock, answer):
     server.answers.append(answer)
     error_of(server.source())
     assert len(server.posts) == 1
@@ -1353,15 +1375,15 @@ def test_the_waits_between_attempts_grow_and_vary(server, clock):
     assert len(set(clock.naps)) == 40
 
 
-IGNORED = ["soon", "-1", "1.5", "\u0661", "Wed, 21 Oct 2026 07:28:00 GMT"]
+IGNORED = ["soon", "-1", "1.5", "\xb2", "Wed, 21 Oct 2026 07:28:00 GMT"]
 
 
 @pytest.mark.parametrize(
     ("value", "shortest", "longest"),
     [("0", 0, 0), ("7", 7, 7), ("29", 29, 29), *[(value, 0.5, 0.75) for value in IGNORED]],
 )
-def test_retry_after_in_seconds_is_honoured(server, clock, value, shortest, longest):
-    server.answers.append(raw(f"HTTP/1.1 429 x\r\nRetry-After: {value}\r\n\r\n".encode()))
+def test_retry_after_counts_only_as_whole_seconds(server, clock, value, shortest, longest):
+    server.answers.append(reply(429, Retry_After=value))
     server.source().token()
     assert shortest <= clock.naps[0] <= longest
 
@@ -1398,38 +1420,37 @@ def test_an_error_names_a_proxy_that_refuses_a_tunnel(tls_server, proxy, clock, 
     assert len(proxy.tunnels) == attempts
 
 
-@pytest.mark.parametrize("scheme", ["http", "socks5"])
-def test_an_error_names_a_dead_proxy(tls_server, clock, monkeypatch, closed_port, scheme):
-    monkeypatch.setenv("https_proxy", f"{scheme}://user:hush@{closed_port}")
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://user:hush@{}", "via proxy {}: ConnectionRefusedError: "),
+        ("socks5://user:hush@{}", "via proxy {}: ConnectionRefusedError: "),
+        ("http://{}\n", r"via proxy {}\n: ConnectionRefusedError: "),
+        ("http:/user:hush@{}", "'http:/...@{}'"),
+    ],
+)
+def test_an_error_names_a_dead_or_mistyped_proxy(
+    tls_server, clock, monkeypatch, closed_port, url, words
+):
+    monkeypatch.setenv("https_proxy", url.format(closed_port))
     message = str(error_of(tls_server.source()))
-    assert f"via proxy {closed_port}:" in message
+    assert words.format(closed_port) in message
     assert "hush" not in message
 
 
-def test_a_message_is_on_one_line_whatever_the_proxy(tls_server, clock, monkeypatch):
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9\n")
-    assert r"via proxy 127.0.0.1:9\n:" in str(error_of(tls_server.source()))
-
-
-def test_an_error_names_a_proxy_that_answers_in_place_of_the_server(server, proxy, clock):
+def test_an_error_names_a_proxy_that_answers_itself(server, proxy, clock):
     assert f"via proxy {proxy.address}: HTTP 200" in str(error_of(server.source(proxy.handler)))
-
-
-def test_an_error_shows_a_mistyped_proxy_without_its_password(tls_server, monkeypatch):
-    monkeypatch.setenv("https_proxy", "http:/user:hush@127.0.0.1:9")
-    message = str(error_of(tls_server.source()))
-    assert "127.0.0.1:9" in message
-    assert "hush" not in message
 
 
 # Bounds
 
 
-def test_a_long_line_instead_of_http_is_reported_without_delay(server):
-    server.answers.append(raw(b"x" * 65000 + b"\r\n"))
+@pytest.mark.parametrize("character", [b"x", b"/"])
+def test_a_long_line_instead_of_http_is_reported_without_delay(server, character):
+    server.answers.append(raw(character * 65000 + b"\r\n"))
     started = time.monotonic()
     error_of(server.source())
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2
 
 
 def test_at_most_64_kib_of_an_answer_are_read(server, clock):
@@ -1442,19 +1463,15 @@ def test_at_most_64_kib_of_an_answer_are_read(server, clock):
     assert error_of(server.source()).status == 200
 
 
-def test_an_endless_body_is_cut(server):
-    server.answers.append(drip(b"HTTP/1.1 400 No\r\n\r\n", b"x" * 65536, every=0))
-    assert len(error_of(server.source()).body) == 65536
-
-
-def test_an_exchange_takes_less_than_eight_mebibytes(server, clock):
+@pytest.mark.parametrize(
+    "body", [b"[" + b"{}," * 22000, b'{"a":[' + b"[]," * 21000 + b"[]]}", b"x" * (32 << 20)]
+)
+def test_an_exchange_needs_less_than_8_mib_of_memory(server, clock, body):
     tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
-    bodies = [b"[" + b"{}," * 22000, b'{"a":[' + b"[]," * 21000 + b"[]]}", b"x" * (32 << 20)]
+    server.answers += [reply(200, body)] * 3
     tracemalloc.start()
     try:
-        for body in bodies:
-            server.answers += [reply(200, body)] * 3
-            error_of(server.source())
+        error_of(server.source())
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
@@ -1473,15 +1490,16 @@ def test_an_exchange_ends_within_twice_its_timeout(server, answer):
     server.answers += [answer] * 3
     started = time.monotonic()
     error = error_of(server.source(timeout=0.4))
-    assert time.monotonic() - started < 0.8 + 0.5  # half a second for a busy machine
-    assert error.status is None
+    assert time.monotonic() - started < 0.8 + 1  # a second for a busy machine
+    assert re.search("TimeoutError: '(timed out|the answer took too long)'$", str(error))
 
 
 def test_the_last_attempt_has_only_what_is_left_of_the_timeout(server, clock):
     server.answers += [reply(503), reply(503), silence]
-    started = time.perf_counter()  # real time, of which the two waits take none
-    error_of(server.source(timeout=2.6))
-    assert time.perf_counter() - started < 2
+    started = time.perf_counter()  # the Clock does not move it
+    error_of(server.source(timeout=3))
+    assert time.perf_counter() - started < 2.5
+    assert len(server.posts) == 3
 
 
 def test_a_timeout_may_be_as_long_as_you_like(server):
@@ -1526,10 +1544,17 @@ def test_the_token_request_answers_no_challenge(server, scheme, handler_class):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("x"), ValueError("x"), http.client.HTTPException("x"), TokenError("x")]
+    ("error", "words"),
+    [
+        (OSError("x"), "OSError: 'x'"),
+        (ValueError("x"), "ValueError: 'x'"),
+        (http.client.HTTPException("x"), "HTTPException: 'x'"),
+        (urllib.error.URLError("x"), "'x'"),
+        (urllib.error.URLError(OSError("x")), "OSError: 'x'"),
+    ],
 )
-def test_an_exception_of_the_network_becomes_a_token_error(server, clock, error):
-    assert "x" in str(error_of(server.source(Hook(raising(error)))))
+def test_an_exception_of_the_network_becomes_a_token_error(server, clock, error, words):
+    assert str(error_of(server.source(Hook(raising(error))))).endswith(f"/oauth2/token: {words}")
 
 
 @pytest.mark.parametrize("error", [LookupError("x"), AssertionError("x"), KeyboardInterrupt()])
@@ -1539,14 +1564,19 @@ def test_an_exception_of_another_kind_propagates_unchanged(server, error):
     assert caught.value is error
 
 
-def test_a_source_and_its_openers_make_one_ssl_context(monkeypatch):
+def test_a_source_and_its_openers_load_the_certificates_once(monkeypatch):
     made = []
-    new = ssl.SSLContext.__new__
-    monkeypatch.setattr(ssl.SSLContext, "__new__", lambda *a, **k: made.append(1) or new(*a, **k))
+    load = ssl.SSLContext.load_default_certs
+
+    def count(self, *arguments):
+        made.append(self)
+        load(self, *arguments)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", count)
     source = make_config().token_source()
     source.opener()
     source.opener()
-    # Before Python 3.12, a context is made for each connection, and none in advance.
+    # Before Python 3.12, they are loaded for each connection, and not in advance.
     assert len(made) == (1 if sys.version_info >= (3, 12) else 0)
 
 
@@ -1565,8 +1595,10 @@ def test_the_token_request_and_the_calls_share_a_cookie_jar(server):
     assert received["headers"]["Cookie"] == "seen=1"
 
 
-def test_the_token_request_and_the_calls_share_a_context(tls_server, trust):
-    assert call(tls_server.opener(trust), f"{tls_server.url}/rest")["bearer"]
+def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust):
+    config = tls_server.config()
+    assert call(config.opener(trust), f"{tls_server.url}/rest")["token"] in tls_server.valid
+    assert config.auth(trust).source.token().access_token in tls_server.valid
 
 
 # The token source
@@ -1575,11 +1607,11 @@ def test_the_token_request_and_the_calls_share_a_context(tls_server, trust):
 @pytest.mark.parametrize(
     ("options", "left", "is_reused"),
     [
-        ({}, 11, True),
+        ({}, 15, True),
         ({}, 9, False),
-        ({"leeway": 60}, 61, True),
+        ({"leeway": 60}, 65, True),
         ({"leeway": 60}, 59, False),
-        ({"leeway": 0}, 1, True),
+        ({"leeway": 0}, 5, True),
     ],
 )
 def test_a_saved_token_is_used_until_its_leeway(server, options, left, is_reused):
@@ -1611,23 +1643,31 @@ def test_threads_without_a_token_share_one_exchange(server):
 
 
 def during_an_exchange(server, answer, function):
-    """Call a function in eight threads, and give the answer when seven of them wait for it."""
+    """Call a function in eight threads, and give the answer when all of them have started."""
     wait, begun, go = gate(answer)
     server.answers.append(wait)
-    release = threading.Timer(0.5, go.set)
-    release.start()
-    outcomes = in_threads(8, function)
-    release.join()
-    assert begun.is_set()
-    return outcomes
+    started = threading.Barrier(9)
+
+    def work():
+        started.wait()
+        return function()
+
+    def release():
+        started.wait()
+        begun.wait(10)
+        time.sleep(0.3)  # for the others to reach the lock
+        go.set()
+
+    threading.Thread(target=release, daemon=True).start()
+    return in_threads(8, work)
 
 
-def test_threads_that_wait_share_a_token_however_short_lived(server):
+def test_waiting_threads_share_a_token_however_short_lived(server):
     tokens = during_an_exchange(server, grant(expires_in=1), server.source().token)
     assert len(set(tokens)) == len(server.posts) == 1
 
 
-def test_threads_that_wait_share_a_failure_as_separate_exceptions(server):
+def test_waiting_threads_each_get_an_exception_of_their_own(server):
     errors = during_an_exchange(server, reply(400, {"error": "no"}), server.source().token)
     assert [error.error for error in errors] == ["no"] * 8
     assert len(set(map(id, errors))) == 8
@@ -1653,23 +1693,26 @@ def test_a_handler_may_call_the_site_during_an_exchange(server):
                 call(opener, f"{server.url}/rest")
 
     opener = server.opener(Hook(call_the_site))
-    call(opener, f"{server.url}/rest")
+    in_threads(1, lambda: call(opener, f"{server.url}/rest"))
     assert server.bearers == [True, True]
 
 
 @pytest.fixture
 def on_signal():
-    """Choose what SIGUSR1 calls."""
+    """Choose what SIGUSR1 calls. A test that hangs ends with an AssertionError."""
     if not hasattr(signal, "SIGUSR1"):
         pytest.skip("needs POSIX signals")
     before = signal.getsignal(signal.SIGUSR1)
+    signal.signal(signal.SIGALRM, raising(AssertionError("it hangs")))
+    signal.alarm(10)
     yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function())
+    signal.alarm(0)
     signal.signal(signal.SIGUSR1, before)
 
 
 def send_signal(handler):
-    """Send this process a signal, and grant a token a moment later."""
-    os.kill(os.getpid(), signal.SIGUSR1)
+    """Send the main thread a signal, and grant a token a moment later."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
     handler.server.is_closing.wait(0.1)
     grant()(handler)
 
@@ -1704,7 +1747,7 @@ threading.Thread(target=source.token).start()
 input()  # until the thread is in its exchange
 child = os.fork()
 if child:
-    sys.exit(os.waitpid(child, 0)[1])
+    sys.exit(os.waitpid(child, 0)[1] != 0)
 signal.alarm(10)
 source.token()
 """
@@ -1712,8 +1755,13 @@ source.token()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_forked_during_an_exchange_makes_its_own(server):
-    answer, begun, go = gate(grant())
-    server.answers += [answer, lambda handler: (go.set(), grant()(handler))]
+    wait, begun, go = gate(grant())
+
+    def release_the_other(handler):
+        go.set()
+        grant()(handler)
+
+    server.answers += [wait, release_the_other]
     command = [sys.executable, "-W", "ignore", "-c", FORK]
     options = {"cwd": MODULE.parent, "env": environment_for(server), "stdin": subprocess.PIPE}
     with subprocess.Popen(command, **options) as process:
@@ -1808,13 +1856,17 @@ TestModel.settings = settings(max_examples=25, stateful_step_count=20)
 
 def test_a_call_to_the_site_bears_the_token(server):
     received = call(server.opener(), f"{server.url}/rest/api/3/myself?x=1")
-    assert received["bearer"][7:] in server.valid
+    assert received["token"] in server.valid
     assert received["path"] == "/rest/api/3/myself?x=1"
 
 
 def test_a_call_keeps_its_method_body_and_headers(server):
+    class Put(Request):
+        def get_method(self):
+            return "PUT"
+
     headers = {"Content-Type": "text/plain", "X-Mine": "1", "User-Agent": "my-script"}
-    request = Request(f"{server.url}/rest", b"body", headers, method="PUT")
+    request = Put(f"{server.url}/rest", b"body", headers)
     request.add_unredirected_header("X-Once", "2")
     received = call(server.opener(), request)
     assert (received["method"], received["body"]) == ("PUT", "body")
@@ -1829,18 +1881,10 @@ def test_the_headers_of_an_opener_are_for_calls_only(server):
     assert server.posts[0].headers["User-Agent"].startswith("jira-jwt-oauth/")
 
 
-def test_a_subclass_of_request_keeps_its_method(server):
-    class Put(Request):
-        def get_method(self):
-            return "PUT"
-
-    assert call(server.opener(), Put(f"{server.url}/rest"))["method"] == "PUT"
-
-
 def test_the_request_of_the_caller_does_not_change(server):
     request = Request(f"{server.url}/rest", headers={"X-Mine": "1"})
     request.timeout = 10
-    before = {**vars(request), "headers": {**request.headers}, "unredirected_hdrs": {}}
+    before = copy.deepcopy(vars(request))
     call(server.opener(token=Token("revoked")), request)
     assert vars(request) == before
 
@@ -1862,7 +1906,7 @@ def sent(base_url, url, **changes):
 
 
 def bears_the_token(base_url, url):
-    """Return whether a request for a URL bears the token, from urllib and from other clients."""
+    """Return whether a request bears the token. urllib and other clients must agree."""
     source = source_for(base_url)
     by_urllib = jjo.HTTPBearerAuthHandler(source).http_request(Request(url))
     by_others = source.auth()(types.SimpleNamespace(url=url, headers={}))
@@ -1947,16 +1991,27 @@ def test_a_request_that_bears_the_token_goes_where_its_url_says(change):
 
 
 def test_a_call_to_another_host_causes_no_exchange(server):
-    assert call(server.opener(), f"{server.other_host}/rest")["bearer"] is None
+    assert call(server.opener(), f"{server.other_host}/rest")["token"] == ""
     assert not server.posts
 
 
-@pytest.mark.parametrize("name", ["Authorization", "authorization"])
-def test_an_authorization_header_of_the_caller_is_kept(server, name):
-    request = Request(f"{server.url}/rest", headers={name: "Basic eDp5"})
+@pytest.mark.parametrize("add", [Request.add_header, Request.add_unredirected_header])
+def test_an_authorization_header_of_the_caller_is_kept(server, add):
+    request = Request(f"{server.url}/rest")
+    add(request, "authorization", "Basic eDp5")
     assert unauthorized(server.opener(), request) == b"who are you?"
-    assert [received["bearer"] for received in server.calls] == ["Basic eDp5"]
+    assert [received["token"] for received in server.calls] == ["Basic eDp5"]
     assert not server.posts
+
+
+def test_openers_and_auth_of_a_source_share_its_token(server):
+    source = server.source()
+    request = types.SimpleNamespace(url=server.url, headers={})
+    source.auth()(request)
+    received = call(source.opener(), f"{server.url}/rest")
+    assert request.headers["Authorization"] == f"Bearer {received['token']}"
+    assert received["token"] == source.token().access_token
+    assert len(server.posts) == 1
 
 
 def redirects(first, *rest):
@@ -2011,8 +2066,8 @@ def test_openers_that_share_a_handler_keep_their_users_apart(server):
     server.valid |= {"one", "two"}
     one = server.opener(shared, token=Token("one"))
     two = server.opener(shared, token=Token("two"))
-    for opener, bearer in ((one, "Bearer one"), (two, "Bearer two")):
-        assert call(opener, redirects(server.url, server.url))["bearer"] == bearer
+    for opener, token in ((one, "one"), (two, "two")):
+        assert call(opener, redirects(server.url, server.url))["token"] == token
 
 
 def test_a_plain_proxy_gets_the_call_with_its_token(server, proxy):
@@ -2022,22 +2077,19 @@ def test_a_plain_proxy_gets_the_call_with_its_token(server, proxy):
     assert "Authorization: Bearer abc" in request
 
 
-def test_a_proxy_that_speaks_tls_gets_each_request_once(server, tls_server, tls_proxy, trust):
-    tls_server.valid.add("abc")
-    opener = server.opener(tls_proxy, trust, token=Token("abc"))
-    assert call(opener, f"{server.url}/rest")["path"] == f"{server.url}/rest"
-    assert tls_server.bearers == [True]
-
-
-def test_a_replay_through_a_proxy_that_speaks_tls_bears_the_new_token(
-    server, tls_server, tls_proxy, trust
+@pytest.mark.parametrize(("token", "calls"), [("valid", 1), ("revoked", 2)])
+def test_a_proxy_that_speaks_tls_gets_each_request_once(
+    server, tls_server, tls_proxy, trust, token, calls
 ):
-    opener = server.opener(tls_proxy, trust, token=Token("revoked"))
-    assert call(opener, f"{server.url}/rest")["bearer"][7:] in tls_server.valid
-    assert tls_server.posts[0].headers["Authorization"] is None
+    tls_server.valid.add("valid")
+    received = call(server.opener(tls_proxy, trust, token=Token(token)), f"{server.url}/rest")
+    assert received["path"] == f"{server.url}/rest"
+    assert received["token"] in tls_server.valid
+    assert tls_server.bearers == [True] * calls
+    assert not any(post.headers["Authorization"] for post in tls_server.posts)
 
 
-def test_urllib_alone_sends_a_request_in_the_clear_the_third_time(tls_server, proxy, trust):
+def test_plain_urllib_sends_the_third_request_in_the_clear(tls_server, proxy, trust):
     opener = urllib.request.build_opener(proxy.handler, trust)
     request = Request(f"{tls_server.url}/rest")
     for _ in range(3):
@@ -2050,7 +2102,7 @@ def test_a_request_opened_three_times_stays_in_the_tunnel(tls_server, proxy, tru
     opener = tls_server.opener(proxy.handler, trust, token=token)
     request = Request(f"{tls_server.url}/rest")
     for _ in range(3):
-        assert call(opener, request)["bearer"][7:] in tls_server.valid
+        assert call(opener, request)["token"] in tls_server.valid
     assert len(proxy.tunnels) == len(tls_server.posts) + len(tls_server.calls)
     assert not proxy.clear
 
@@ -2068,9 +2120,9 @@ class Retry(BaseHandler):
         return self.parent.open(req, timeout=req.timeout)
 
 
-def test_a_request_that_another_handler_opens_again_is_made_anew(tls_server, proxy, trust):
+def test_a_retry_by_another_handler_stays_in_the_tunnel(tls_server, proxy, trust):
     opener = tls_server.opener(proxy.handler, trust, Retry, token=Token("revoked"))
-    assert call(opener, f"{tls_server.url}/rest")["bearer"][7:] in tls_server.valid
+    assert call(opener, f"{tls_server.url}/rest")["token"] in tls_server.valid
     assert not proxy.clear
 
 
@@ -2083,7 +2135,7 @@ class CopyingRedirects(HTTPRedirectHandler):
         return new
 
 
-def test_a_handler_that_sends_our_request_elsewhere_takes_no_token_along(server):
+def test_a_copied_request_takes_no_token_to_another_host(server):
     call(server.opener(CopyingRedirects), redirects(server.url, server.other_host))
     assert server.bearers == [True, False]
 
@@ -2093,29 +2145,29 @@ def test_a_handler_that_sends_our_request_elsewhere_takes_no_token_along(server)
 
 @pytest.mark.parametrize("body", [None, b"", b"body"])
 def test_a_401_renews_the_token_and_replays_the_request(server, body):
-    received = call(server.opener(token=Token("revoked")), f"{server.url}/rest", body)
-    assert received["bearer"][7:] in server.valid
+    responses = []
+    opener = server.opener(Hook(after=responses.append), token=Token("revoked"))
+    received = call(opener, f"{server.url}/rest", body)
+    assert [response.isclosed() for response in responses] == [True] * 3
+    assert received["token"] in server.valid
     assert received["body"] == (body if body is None else body.decode())
     assert server.bearers == [True, True]
     assert len(server.posts) == 1
+
+
+def test_a_401_after_a_redirect_is_replayed(server):
+    opener = server.opener(token=Token("revoked"))
+    assert call(opener, redirects(server.url, server.url))["token"] in server.valid
+    assert server.bearers == [True, True, True]
 
 
 def test_a_replay_keeps_the_timeout_of_the_call(server):
     timeouts = []
     watch = Hook(lambda request: timeouts.append(request.timeout))
     call(server.opener(watch, token=Token("revoked")), f"{server.url}/rest", timeout=7)
-    assert timeouts[0] == timeouts[-1] == 7
-
-
-def unauthorized(opener, request):
-    """Return the body of the 401 that reaches the caller."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        opener.open(request, timeout=10)
-    with caught.value as error:
-        assert (error.code, error.msg) == (401, "Unauthorized")
-        assert error.url == (request if isinstance(request, str) else request.full_url)
-        assert error.headers["WWW-Authenticate"] == 'Bearer realm="site"'
-        return error.read()
+    first, token_request, replay = timeouts
+    assert first == replay == 7
+    assert 29 < token_request <= 30
 
 
 def useless(number):
@@ -2129,16 +2181,25 @@ def test_a_401_is_replayed_once(server):
     assert (len(server.posts), len(server.calls)) == (2, 2)
 
 
-def test_a_resource_that_refuses_everybody_costs_one_exchange_a_minute(server, clock):
+def plain(server):
+    return Request(f"{server.url}/rest")
+
+
+def upload(server, body=None):
+    return Request(f"{server.url}/rest", body or io.BytesIO(b"body"), {"Content-Length": "4"})
+
+
+@pytest.mark.parametrize("make_request", [plain, upload])
+def test_endless_401s_cost_one_exchange_a_minute(server, clock, make_request):
     server.answers += useless(20)
     opener = server.opener()
     for _ in range(10):
-        unauthorized(opener, f"{server.url}/rest")
-        clock.moved += 5.9
+        unauthorized(opener, make_request(server))
+        clock.moved += 5.9  # 59 seconds in all
     assert len(server.posts) == 2
-    clock.moved += 1.1
-    unauthorized(opener, f"{server.url}/rest")
-    unauthorized(opener, f"{server.url}/rest")
+    clock.moved += 2
+    for _ in range(2):
+        unauthorized(opener, make_request(server))
     assert len(server.posts) == 3
 
 
@@ -2159,12 +2220,13 @@ def test_a_renewal_that_gives_the_same_token_is_not_replayed(server):
 
 def test_threads_whose_token_was_revoked_share_one_exchange(server):
     opener = server.opener(token=Token("revoked"))
-    bearers = in_threads(64, lambda: call(opener, f"{server.url}/rest")["bearer"][7:])
+    bearers = in_threads(64, lambda: call(opener, f"{server.url}/rest")["token"])
     assert set(bearers) == server.valid
     assert len(server.posts) == 1
 
 
-def test_a_token_that_another_thread_has_renewed_is_used(server):
+def opener_beside_another_thread(server):
+    """Return (opener, source). When a revoked token is refused, the source renews it at once."""
     source = server.source(token=Token("revoked"))
 
     def renew(response):
@@ -2172,12 +2234,20 @@ def test_a_token_that_another_thread_has_renewed_is_used(server):
             source.token()
 
     opener = urllib.request.build_opener(Hook(after=renew), jjo.HTTPBearerAuthHandler(source))
-    assert call(opener, f"{server.url}/rest")["bearer"] == source.token().authorization
+    return opener, source
+
+
+def test_a_token_renewed_meanwhile_is_used_for_the_replay(server):
+    opener, source = opener_beside_another_thread(server)
+    assert call(opener, f"{server.url}/rest")["token"] == source.token().access_token
     assert len(server.posts) == 1
 
 
-def upload(server, body=None):
-    return Request(f"{server.url}/rest", body or io.BytesIO(b"body"), {"Content-Length": "4"})
+def test_a_replay_with_a_token_renewed_meanwhile_is_the_last(server):
+    server.answers += useless(5)
+    opener, _ = opener_beside_another_thread(server)
+    unauthorized(opener, f"{server.url}/rest")
+    assert len(server.calls) == 2
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
@@ -2189,19 +2259,11 @@ def test_a_401_to_an_upload_drops_the_token_without_a_replay(server, is_stream):
     assert call(opener, upload(server))["body"] == "body"
 
 
-def test_uploads_that_are_always_refused_cost_one_exchange_a_minute(server):
-    server.answers += useless(20)
-    opener = server.opener()
-    for _ in range(10):
-        unauthorized(opener, upload(server))
-    assert len(server.posts) == 2
-
-
 def test_a_401_to_the_token_of_another_handler_is_left_to_it(server):
     first = source_for("https://a.example")
     second = server.source(token=Token("revoked"))
     opener = urllib.request.build_opener(*map(jjo.HTTPBearerAuthHandler, (first, second)))
-    assert call(opener, f"{server.url}/rest")["bearer"] == second.token().authorization
+    assert call(opener, f"{server.url}/rest")["token"] == second.token().access_token
 
 
 def test_a_renewal_that_fails_is_a_token_error(server):
@@ -2211,14 +2273,16 @@ def test_a_renewal_that_fails_is_a_token_error(server):
     with pytest.raises(TokenError) as caught:
         opener.open(f"{server.url}/rest", timeout=10)
     assert caught.value.error == "invalid_grant"
-    assert all(response.isclosed() for response in responses)
+    refusal, answer = responses
+    assert refusal.isclosed()
+    assert answer.isclosed()
 
 
 @pytest.mark.parametrize("handler_class", [HTTPBasicAuthHandler, HTTPDigestAuthHandler])
 def test_a_401_is_handled_before_basic_and_digest(server, handler_class):
     passwords = password_handler(handler_class, "https://elsewhere.example")
     opener = server.opener(passwords, token=Token("revoked"))
-    assert call(opener, f"{server.url}/rest")["bearer"][7:] in server.valid
+    assert call(opener, f"{server.url}/rest")["token"] in server.valid
     server.valid.clear()
     server.answers += useless(2)
     assert unauthorized(opener, f"{server.url}/rest") == b"who are you?"
@@ -2251,17 +2315,26 @@ def client_of(library, auth):
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_another_client_sends_the_token_only_to_the_site(server, library):
     with client_of(library, server.config().auth()) as client:
-        client.get(f"{server.url}/rest").raise_for_status()
-        client.get(f"{server.other_host}/rest").raise_for_status()
-        client.get(redirects(server.url, server.other_host)).raise_for_status()
+        for url in (server.url, server.other_host, redirects(server.url, server.other_host)):
+            client.get(url, timeout=10).raise_for_status()
     assert server.bearers == [True, False, True, False]
+
+
+@pytest.mark.parametrize("library", ["requests", "httpx"])
+def test_another_client_gets_a_401_until_the_token_is_dropped(server, library):
+    source = server.source(token=Token("revoked"))
+    with client_of(library, source.auth()) as client:
+        assert client.get(server.url, timeout=10).status_code == 401
+        source.invalidate(source.token())
+        assert client.get(server.url, timeout=10).status_code == 200
+    assert len(server.calls) == 2
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_another_client_raises_the_token_error_unchanged(server, library):
     server.answers.append(reply(400, {"error": "no"}))
     with client_of(library, server.config().auth()) as client, pytest.raises(TokenError):
-        client.get(f"{server.url}/rest")
+        client.get(f"{server.url}/rest", timeout=10)
 
 
 def test_an_async_client_of_httpx_sends_the_token(server):
@@ -2271,7 +2344,7 @@ def test_an_async_client_of_httpx_sends_the_token(server):
         async with httpx.AsyncClient(auth=server.config().auth(), trust_env=False) as client:
             return await client.get(f"{server.url}/rest")
 
-    assert asyncio.run(get()).json()["bearer"][7:] in server.valid
+    assert asyncio.run(get()).json()["token"] in server.valid
 
 
 # The command line
@@ -2293,63 +2366,64 @@ def configured(server, monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture
-def no_thread_left():
-    """Check that the threads of a test end."""
-    before = set(threading.enumerate())
-    yield
-    for thread in set(threading.enumerate()) - before:
-        thread.join(5)
-        assert not thread.is_alive()
+HEADINGS = [
+    "The claim set names the app (iss), the user (sub), the site (tnt), the authorization"
+    " server (aud), and for how long it is valid (iat, exp).",
+    "The assertion is the claim set, signed with the shared secret (HMAC-SHA256).",
+    "The token request carries an assertion too, dated 10 seconds earlier in case the"
+    " clock is fast. The authorization server checks its signature and claims.",
+    "The authorization server answers with an access token, valid for 15 minutes.",
+    "An API call carries the access token. The site receives it and answers.",
+    "If the token has expired, an API call fetches a new one first.",
+]
 
 
-def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys, no_thread_left):
+def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("JIRA_BASE_URL", "nonsense")
     assert run("demo") == 0
     output = capsys.readouterr()
     assert output.err == ""
-    steps = re.split(r"^\d\. ", output.out, flags=re.MULTILINE)[1:]
-    claims, assertion, request, token, answer, renewal = steps
-    assert list(json.loads(claims[claims.index("{") :])) == [
-        "iss",
-        "sub",
-        "tnt",
-        "aud",
-        "exp",
-        "iat",
-    ]
-    assert re.search(r"^eyJ[\w-]+\.[\w-]+\.[\w-]{43}$", assertion, re.M)
+    steps = [step.split("\n\n", 1) for step in re.split(r"^\d\. ", output.out, flags=re.M)[1:]]
+    assert [" ".join(heading.split()) for heading, _ in steps] == HEADINGS
+    claims, assertion, request, token, answer, renewal = [content for _, content in steps]
+    assert list(json.loads(claims)) == list(jjo.ClaimSet._fields)
+    assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]{43}", assertion.strip())
     assert "POST /oauth2/token" in request
     assert "scope=READ+WRITE" in request
-    access_token = json.loads(token[token.index("{") :])["access_token"]
-    assert f"Authorization: Bearer {access_token}\n" in answer
+    token = Token(**json.loads(token))
+    assert 800 < token.expires_at - time.time() <= 900
+    assert f"Authorization: {token.authorization}\n" in answer
     assert '{"displayName": "Mia"}' in answer
-    assert re.search("POST /oauth2/token.*GET /rest/api/3/myself", renewal, re.S)
-    assert access_token not in renewal
+    assert re.search("POST /oauth2/token.*GET /rest/api/3/myself", renewal, re.DOTALL)
+    assert token.access_token not in renewal
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("name", "change"),
     [
-        {"secret": b"another secret"},
-        {"exp": lambda claims: claims["exp"] + 60},
-        {"exp": lambda claims: claims["iat"]},
-        {"iat": lambda claims: claims["iat"] + 60},
-        {"iss": lambda claims: "x"},
-        {"sub": lambda claims: "x"},
-        {"tnt": lambda claims: "https://b.example"},
-        {"aud": lambda claims: "https://b.example"},
+        ("exp", 60),
+        ("exp", -59),
+        ("iat", 60),
+        ("iss", "x"),
+        ("sub", "x"),
+        ("tnt", "x"),
+        ("aud", "x"),
     ],
 )
-def test_the_demo_checks_the_assertion(monkeypatch, capsys, no_thread_left, changes):
+def test_the_demo_checks_the_claims(monkeypatch, capsys, name, change):
     def assertion(self, now=None):
         claims = self.claims(now)._asdict()
-        secret = changes.get("secret", self.client_secret)
-        changed = {name: changes[name](claims) for name in claims if name in changes}
-        return jjo.encode_jwt({**claims, **changed}, secret)
+        return jjo.encode_jwt({**claims, name: claims[name] + change}, self.client_secret)
 
     monkeypatch.setattr(Config, "assertion", assertion)
+    assert run("demo") == 1
+    assert "HTTP 401" in capsys.readouterr().err
+
+
+def test_the_demo_checks_the_signature(monkeypatch, capsys):
+    wrong = make_config().assertion()
+    monkeypatch.setattr(Config, "assertion", lambda self, now=None: wrong)
     assert run("demo") == 1
     assert "HTTP 401" in capsys.readouterr().err
 
@@ -2360,12 +2434,9 @@ def test_the_demo_checks_the_token(monkeypatch, capsys):
     assert "401" in capsys.readouterr().err
 
 
-def test_the_command_token_prints_an_access_token(configured, server, capfd):
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        assert run("token") == 0
-    assert {output.getvalue()} == {f"{token}\n" for token in server.valid}
-    assert capfd.readouterr().out == ""
+def test_the_command_token_prints_an_access_token(configured, server, capsys):
+    assert run("token") == 0
+    assert capsys.readouterr().out == f"{server.valid.pop()}\n"
 
 
 def test_the_command_token_prints_the_whole_token_as_json(configured, server, capsys):
@@ -2455,26 +2526,15 @@ def closed_pipe():
 def test_a_closed_pipe_prints_no_traceback(server, closed_pipe, command):
     status, complaint = run_in_process(server, *command.split(), stdout=closed_pipe)
     assert status == 1
-    assert "Traceback" not in complaint
-    assert "BrokenPipe" not in complaint
-
-
-def test_a_closed_pipe_is_exit_status_1_without_a_message(configured, closed_pipe, capfd):
-    with contextlib.redirect_stdout(closed_pipe):
-        assert run("token") == 1
-        closed_pipe.flush()  # as Python does on exit
-    assert capfd.readouterr().err == ""
+    assert "Error" not in complaint
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_exit_status_1_with_a_message(server, configured, capfd):
+def test_a_full_disk_is_exit_status_1_with_a_message(server):
     with open("/dev/full", "w", encoding="utf-8") as full:
         status, complaint = run_in_process(server, "token", stdout=full)
-        with contextlib.redirect_stdout(full):
-            assert run("token") == status == 1
-    for message in (complaint, capfd.readouterr().err):
-        assert "jira-jwt-oauth: [Errno 28] No space left" in message
-        assert "Traceback" not in message
+    assert status == 1
+    assert complaint.endswith("jira-jwt-oauth: [Errno 28] No space left on device\n")
 
 
 def test_a_closed_output_prints_no_traceback(server):
@@ -2483,16 +2543,6 @@ def test_a_closed_output_prints_no_traceback(server):
 
 
 # The file
-
-
-def test_the_module_exports_what_the_readme_lists():
-    names = {}
-    exec("from jira_jwt_oauth import *", names)
-    values = {"GRANT_TYPE", "ATLASSIAN", "ATLASSIAN_GOVERNMENT", "Endpoint", "ClaimSet", "Token"}
-    actors = {"Config", "TokenSource", "HTTPBearerAuthHandler", "BearerAuth", "TokenError"}
-    assert set(names) - {"__builtins__"} == values | actors | {"encode_jwt", "format_scopes"}
-    reference = README.partition("## Reference")[2].partition("\n## ")[0]
-    assert [name for name in jjo.__all__ if f"`{name}" not in reference] == []
 
 
 def test_the_command_line_may_be_deleted(server, monkeypatch):
@@ -2504,13 +2554,13 @@ def test_the_command_line_may_be_deleted(server, monkeypatch):
     exec(compile(library, str(MODULE), "exec"), vars(module))
     endpoint = module.Endpoint("https://as.example", f"{server.url}/oauth2/token")
     config = module.Config(**{**ARGUMENTS, "base_url": server.url}, endpoint=endpoint)
-    assert call(config.opener(), f"{server.url}/rest")["bearer"][7:] in server.valid
+    assert call(config.opener(), f"{server.url}/rest")["token"] in server.valid
 
 
 def test_what_only_commands_need_is_imported_by_them():
     imports = re.findall(r"^(?:from|import) ([\w.]+)", MODULE.read_text(encoding="utf-8"), re.M)
     assert "urllib.request" in imports
-    assert not {"argparse", "http.server", "socketserver", "dataclasses"} & set(imports)
+    assert not {"argparse", "http.server", "socketserver"} & set(imports)
 
 
 def test_the_installed_command_is_main():
@@ -2566,15 +2616,15 @@ def test_every_python_block_of_the_readme_runs(server, newcomer, block):
     assert all(server.bearers)
 
 
-def test_the_readme_keeps_a_token_for_its_owner_only(server, newcomer, tmp_path):
+@pytest.mark.parametrize(("content", "posts"), [(None, 1), ("", 2), ('{"access', 2), ("[]", 2)])
+def test_the_readme_keeps_a_token_between_runs(server, newcomer, tmp_path, content, posts):
     (block,) = (block for block in PYTHON_BLOCKS if "os.replace" in block)
-    for content, posts in ((None, 1), (None, 1), ("", 2), ('{"access', 3), ("[]", 4)):
-        for file in tmp_path.glob("token-*.json"):
-            if content is not None:
-                file.write_text(content)
-        newcomer(sys.executable, "-c", SETTINGS + block)
-        assert len(server.posts) == posts
-    (file,) = tmp_path.glob("token-*")
+    newcomer(sys.executable, "-c", SETTINGS + block)
+    (file,) = tmp_path.glob("token-*.json")
+    if content is not None:
+        file.write_text(content)
+    newcomer(sys.executable, "-c", SETTINGS + block)
+    assert len(server.posts) == posts
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -2585,22 +2635,44 @@ def test_the_commands_of_the_readme_run(server, newcomer):
         check = check[: check.index("curl")]
     output = newcomer("sh", "-ec", check)
     assert output.partition("\n")[0] in server.valid
-    assert len(server.calls) == output.count('"PROJ-2"')
+    assert len(server.calls) == output.count('"path": "/rest/api/3/myself"')
 
 
-QUOTED = [
-    ("environment variables are missing or empty: JIRA_", lambda: Config.from_env({})),
-    (" must not start or end with white space", lambda: make_config(client_secret="x\n")),
-    ("scopes must name at least one scope", lambda: make_config(scopes=[])),
-    (
-        "payload lacks oauthClientId",
-        lambda: Config.from_installation({**INSTALLATION, "oauthClientId": ""}, subject=ACCOUNT),
-    ),
-]
+def test_the_module_exports_what_the_readme_lists():
+    names = {}
+    exec("from jira_jwt_oauth import *", names)
+    reference = README.partition("## Reference")[2].partition("\nThe options")[0]
+    listed = re.findall(r"`([A-Z]\w+|\w+_\w+)[`(]", reference)
+    assert set(names) - {"__builtins__"} == set(jjo.__all__) == set(listed)
 
 
-@pytest.mark.parametrize(("symptom", "function"), QUOTED)
-def test_the_readme_quotes_real_messages(symptom, function):
-    assert symptom in README
-    with pytest.raises(ValueError, match=symptom):
+def test_the_readme_names_the_wheel_of_this_version():
+    assert f"jira_jwt_oauth-{jjo.__version__}-py3-none-any.whl" in README
+
+
+def message_of(function):
+    with pytest.raises((TokenError, ValueError)) as caught:
         function()
+    return str(caught.value)
+
+
+def test_the_readme_quotes_real_messages(server, tls_server, proxy, clock):
+    clock.ahead = 600
+    proxy.refusal = b"HTTP/1.1 407 No\r\n\r\n"
+    server.answers += [reply(200, b"<html>", Content_Type="text/html")] * 3
+    server.answers.append(reply(302, Location="https://login.example/"))
+    server.answers.append(reply(400, Date=clock.date()))
+    no_client_id = {**INSTALLATION, "oauthClientId": ""}
+    causes = {
+        "environment variables are missing or empty: JIRA_": lambda: Config.from_env({}),
+        " must not start or end with white space": lambda: make_config(client_secret="x\n"),
+        "scopes must name at least one scope": lambda: make_config(scopes=[]),
+        "payload lacks oauthClientId": lambda: Config.from_installation(no_client_id, subject="x"),
+        "HTTP 200, not a complete JSON object (Content-Type: 'text/html')": server.source().token,
+        "HTTP 302, a redirect (Location: 'https://login.example/": server.source().token,
+        "; this machine's clock is 60": server.source().token,
+        "OSError: 'Tunnel connection failed: 407": tls_server.source(proxy.handler).token,
+    }
+    for symptom, cause in causes.items():
+        assert symptom in README
+        assert symptom in message_of(cause)
