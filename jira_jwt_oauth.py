@@ -614,7 +614,7 @@ _HEADERS = {
 
 def _json_object(text: str) -> dict[str, Any] | None:
     try:
-        content = json.loads(text)
+        content: dict[str, Any] | None = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
