@@ -139,10 +139,11 @@ class Token(NamedTuple):
 class TokenError(URLError):
     """Raised if there is no usable access token.
 
-    ``reason`` and ``str()`` are the same text: one line, without secrets. The other attributes
-    hold what the token endpoint answered. Do not log them: a server may echo the assertion.
+    ``reason`` and ``str()`` are the same text: one line, without the secret, the assertion and
+    the token in use. The other attributes hold what the token endpoint answered. Do not log them:
+    a server may echo the assertion.
 
-    status: int, the HTTP status, or None if there was no answer.
+    status: int, the HTTP status, or None if there was no complete answer.
     error, error_description: str, or None (RFC 6749, section 5.2).
     body: bytes, up to 64 KiB. It is empty after a 2xx answer, which may contain a token.
     retry_after: float, the seconds that the server asks you to wait, or None.
@@ -172,7 +173,7 @@ def _excerpt(text: str) -> str:
 # Signing
 
 _JWT_HEADER = b'{"alg":"HS256","typ":"JWT"}'
-_SCOPE = r"[!#-\[\]-~]+"  # visible ASCII, but for the double quote and the backslash
+_SCOPE = r"[!#-\[\]-~]+"  # visible ASCII, except the double quote and the backslash
 
 
 def _base64url(data: bytes) -> bytes:
@@ -226,7 +227,7 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
     for name in names:
         if not re.fullmatch(_SCOPE, name):
             raise ValueError(
-                f"scopes must be visible ASCII, without '\"' and '\\': {_excerpt(name)}"
+                f"scopes must be visible ASCII without quotes or backslashes: {_excerpt(name)}"
             )
     return " ".join(names).upper()
 
@@ -249,7 +250,7 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 def _origin(url: str) -> tuple[str, str, int] | None:
     """Return the scheme, host and port of an HTTP URL, or None for any other text.
 
-    It is also None for a URL in which programs may see different hosts, such as one with user
+    Also return None for a URL whose host some programs read differently, such as one with user
     info or an escaped host. Such a URL never gets a credential.
     """
     match = _URL.fullmatch(url)
@@ -279,7 +280,7 @@ _URL_FAULTS = (
 _SUBJECT_FAULTS = {
     "@": "not an e-mail address",
     "/": "not a URL: take the last part of the address of the profile page",
-    "%": 'not percent-encoded: replace "%3A" with ":"',
+    "%": 'not percent-encoded: put ":" in place of "%3A"',
 }
 
 
@@ -287,7 +288,7 @@ def _check_url(name: str, url: str) -> None:
     _check_type(name, url, str)
     suffix = f": {_excerpt(url)}"
     if re.search("[@?#]", url):
-        suffix = " (not shown, as it may hold a secret)"
+        suffix = " (the URL is not shown, as it may hold a secret)"
     for pattern, fault in _URL_FAULTS:
         if re.search(pattern, url):
             raise ValueError(f"{name} {fault}{suffix}")
@@ -417,7 +418,7 @@ class Config:
         _check_endpoint(self.endpoint)
         if self.endpoint in (ATLASSIAN, ATLASSIAN_GOVERNMENT):
             _check_site(self.base_url)
-        self._endpoint_argument = endpoint  # if None, replace() chooses by the new base_url
+        self._endpoint_argument = endpoint  # if None, replace() chooses the endpoint again
         self._is_frozen = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -569,7 +570,7 @@ def _copy_handler(handler: Any) -> Any:
         )
     copied = copy.copy(handler)
     if isinstance(handler, ProxyHandler):
-        # A ProxyHandler holds its own bound methods. Bind those of the copy to the copy.
+        # A ProxyHandler stores functions that call itself. Make new ones that call the copy.
         ProxyHandler.__init__(copied, handler.proxies)  # type: ignore[attr-defined]
     return copied
 
@@ -598,7 +599,7 @@ def _opener(handlers: Iterable[Any]) -> OpenerDirector:
 _BACK_DATED = 10.0
 _MAX_CLOCK_ERROR = 10.0
 _MAX_SOCKET_TIMEOUT = 86400.0
-_WAITS = (0.5, 1.0)  # before the second and the third attempt, or up to half as long again
+_WAITS = (0.5, 1.0)  # at least, before the second and the third attempt; at most 1.5 times these
 
 _MAX_BODY = 65536  # bytes
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
@@ -621,7 +622,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
 
 
 def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
-    """Return the token in an answer (RFC 6749, section 5.1). Raises ValueError."""
+    """Return the token in a JSON object (RFC 6749, section 5.1). Raises ValueError."""
     access_token = content.get("access_token")
     if not isinstance(access_token, str) or not re.fullmatch(_VISIBLE_ASCII, access_token):
         raise ValueError("access_token is missing or not visible ASCII")
@@ -723,7 +724,7 @@ class _Exchange:
         except (OSError, HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
-            # Hide the password in a proxy's URL.
+            # The text may quote the URL of a proxy, with a password between its "/" and "@".
             text = re.sub("^([^/]*/).*@", r"\1...@", str(reason))
             token_error = self.make_error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
@@ -731,7 +732,7 @@ class _Exchange:
             raise token_error from (error if isinstance(error, OSError) else None)
 
     def token(self, answer: _Answer) -> Token:
-        """Return the token in an answer. Raises TokenError if there is none."""
+        """Return the token in an answer. Raises TokenError, for each ValueError of ``parse``."""
         try:
             return self.parse(answer)
         except ValueError as problem:
@@ -746,7 +747,7 @@ class _Exchange:
             raise token_error from None
 
     def parse(self, answer: _Answer) -> Token:
-        """Return the token in an answer. Raises ValueError, which says what is wrong."""
+        """Check an answer, and return its token. Raises ValueError, which says what is wrong."""
         if answer.error:
             texts = [answer.error, answer.error_description]
             raise ValueError(", ".join(self.excerpt(text) for text in texts if text))
@@ -824,7 +825,7 @@ class _TokenEndpoint:
 
 
 class _State:
-    """A token, or None, and the outcome of the one exchange that replaces it.
+    """A token or None, and later the outcome of its renewal: a new token, or an error.
 
     After the exchange, the source switches to a new state. The threads that waited for the
     exchange still hold the old state, and read the outcome from it.
@@ -833,13 +834,13 @@ class _State:
     def __init__(self, token: Token | None) -> None:
         self.token = token
         self.process = os.getpid()
-        # Held during the exchange. It is reentrant for a signal handler that interrupts the
-        # exchange and needs a token: it makes an exchange of its own, and does not wait forever.
+        # Held during the exchange. A signal handler that interrupts the exchange may need a token
+        # too. As the lock is reentrant, the handler makes its own exchange, and does not hang.
         self.lock = threading.RLock()
         self.outcome: Token | TokenError | None = None
 
 
-_MAX_SECONDS = 1e300  # an int can be larger than any float
+_MAX_SECONDS = 1e300  # keeps out infinity, NaN, and an int that is too large for a float
 
 
 def _check_seconds(name: str, value: Any) -> None:
@@ -965,7 +966,7 @@ class _BearerRequest(Request):
     """A copy of a request, with a token added.
 
     urllib changes a request that it sends through a proxy. When you open the same request for the
-    third time, urllib sends it without TLS. So each copy is opened only once.
+    third time, urllib sends it without TLS. So a copy is sent only once.
     """
 
     is_replay = False
@@ -998,7 +999,7 @@ class HTTPBearerAuthHandler(BaseHandler):
     Authorization header of its own, is sent without changes.
 
     If the site answers 401, the handler drops the token, at most one a minute. If it then gets a
-    different token, it sends the request again, once. The body must be bytes or None.
+    different token, and the body is bytes or None, it sends the request again, once.
 
     Opening a request raises TokenError if it cannot get a token.
 
@@ -1016,14 +1017,15 @@ class HTTPBearerAuthHandler(BaseHandler):
         self._next_drop = -math.inf
 
     def http_request(self, req: Any) -> Any:
-        """Return a copy of ``req`` with the token, or ``req`` itself if it must not bear it."""
+        """Return a copy of ``req`` with the token, or ``req`` if it must not or does bear it."""
         if self._is_mine(req):
-            # For an http URL and a proxy that speaks TLS, ProxyHandler turns our copy into an
-            # https request and opens it again. A new copy would be http again, without end.
+            # Our copy comes back in two cases. One: the URL is http, and the proxy speaks TLS.
+            # Then ProxyHandler has turned the copy into an https request. Let it pass: a new copy
+            # would be http, and come back, without end.
             if req.has_proxy() and req.type == "https":
                 return req
-            # Here, some other handler opens our copy again. Make a new one: the token may be old,
-            # and urllib may have changed the copy for a proxy.
+            # Two: another handler sends the request again. Make a new copy: the token may be old,
+            # and urllib may have changed this copy for a proxy.
             req.remove_header("Authorization")
         if not self._may_bear_token(req):
             return req
@@ -1065,7 +1067,7 @@ class HTTPBearerAuthHandler(BaseHandler):
         return _origin(req.full_url) == self._site and not req.has_header("Authorization")
 
     def _renew(self, req: _BearerRequest) -> bool:
-        """Drop a token that was refused. Return whether the request can be sent with another."""
+        """Drop a token that was refused. Return whether a new one lets the request be repeated."""
         if req.is_replay:
             return False
         self._drop(req.token)
@@ -1214,8 +1216,8 @@ def _print_steps(config: Config, received: list[str]) -> None:
     print("\n2. The assertion is the claim set, signed with the shared secret (HMAC-SHA256).\n")
     print(config.assertion())
     token = config.token_source(direct).token()
-    print("\n3. The token request carries an assertion too, dated 10 seconds earlier in case the")
-    print("   clock is fast. The authorization server checks its signature and claims.\n")
+    print("\n3. The token request carries such an assertion, but dated 10 seconds earlier, in case")
+    print("   the clock is fast. The authorization server checks its signature and claims.\n")
     print(received[-1])
     print("\n4. The authorization server answers with an access token, valid for 15 minutes.\n")
     print(json.dumps(token._asdict(), indent=2))
@@ -1272,7 +1274,8 @@ def main(argv: list[str] | None = None) -> None:
 
     argv: a list of arguments, or None for those of the process.
 
-    Raises SystemExit with status 1 for a failure, and 2 for wrong usage or settings.
+    Raises SystemExit, with status 1 for a failure, 2 for wrong usage or settings, and 0 after
+    --help and --version.
     """
     import sys
 

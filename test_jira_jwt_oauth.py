@@ -418,7 +418,7 @@ def server():
 
 @pytest.fixture(scope="session")
 def shared_server():
-    """For properties, which must not start a server for each example."""
+    """For tests by Hypothesis, which must not start a server for each example."""
     with contextlib.closing(Server()) as server:
         yield server
 
@@ -623,7 +623,7 @@ def test_what_cannot_be_signed_is_refused(error, claims, secret):
         jjo.encode_jwt(claims, secret)
 
 
-def test_an_error_about_a_secret_hides_the_error_that_shows_it():
+def test_a_chained_error_does_not_show_a_bad_secret():
     with pytest.raises(ValueError, match="^secret contains") as caught:
         jjo.encode_jwt({}, "\ud800")
     assert "UnicodeEncodeError" not in shown(caught.value)
@@ -812,7 +812,7 @@ WORDS = [
     (
         {"base_url": "https://a.example?x"},
         "base_url must not contain a query or a fragment: remove '?' or '#' and what follows"
-        " (not shown, as it may hold a secret)",
+        " (the URL is not shown, as it may hold a secret)",
     ),
     (
         {"base_url": "http://a.example"},
@@ -1382,7 +1382,7 @@ IGNORED = ["soon", "-1", "1.5", "\xb2", "Wed, 21 Oct 2026 07:28:00 GMT"]
     ("value", "shortest", "longest"),
     [("0", 0, 0), ("7", 7, 7), ("29", 29, 29), *[(value, 0.5, 0.75) for value in IGNORED]],
 )
-def test_retry_after_counts_only_as_whole_seconds(server, clock, value, shortest, longest):
+def test_retry_after_is_read_in_whole_seconds_only(server, clock, value, shortest, longest):
     server.answers.append(reply(429, Retry_After=value))
     server.source().token()
     assert shortest <= clock.naps[0] <= longest
@@ -1438,7 +1438,7 @@ def test_an_error_names_a_dead_or_mistyped_proxy(
     assert "hush" not in message
 
 
-def test_an_error_names_a_proxy_that_answers_itself(server, proxy, clock):
+def test_an_error_names_a_proxy_that_answers_for_the_server(server, proxy, clock):
     assert f"via proxy {proxy.address}: HTTP 200" in str(error_of(server.source(proxy.handler)))
 
 
@@ -1798,7 +1798,10 @@ class Model(RuleBasedStateMachine):
         return outcome, len(self.server.posts) - before
 
     def seconds_left(self):
-        """Return how long the held token is good for. Near 0, the test cannot know."""
+        """Return how long the held token is good for.
+
+        Near 0, it may expire during a step. So no rule asks for a token within a second of that.
+        """
         return self.held.expires_at - 10 - time.time() if self.held else -math.inf
 
     def needs_a_token(self):
@@ -2108,7 +2111,7 @@ def test_a_request_opened_three_times_stays_in_the_tunnel(tls_server, proxy, tru
 
 
 class Retry(BaseHandler):
-    """Opens a request that was answered 401 twice more."""
+    """After a 401, opens the request again, up to twice."""
 
     handler_order = 100
     tries_left = 2
@@ -2226,7 +2229,7 @@ def test_threads_whose_token_was_revoked_share_one_exchange(server):
 
 
 def opener_beside_another_thread(server):
-    """Return (opener, source). When a revoked token is refused, the source renews it at once."""
+    """Return (opener, source). Before the handler sees a 401, a hook renews the revoked token."""
     source = server.source(token=Token("revoked"))
 
     def renew(response):
@@ -2259,7 +2262,7 @@ def test_a_401_to_an_upload_drops_the_token_without_a_replay(server, is_stream):
     assert call(opener, upload(server))["body"] == "body"
 
 
-def test_a_401_to_the_token_of_another_handler_is_left_to_it(server):
+def test_a_handler_ignores_a_401_to_the_token_of_another(server):
     first = source_for("https://a.example")
     second = server.source(token=Token("revoked"))
     opener = urllib.request.build_opener(*map(jjo.HTTPBearerAuthHandler, (first, second)))
@@ -2370,8 +2373,8 @@ HEADINGS = [
     "The claim set names the app (iss), the user (sub), the site (tnt), the authorization"
     " server (aud), and for how long it is valid (iat, exp).",
     "The assertion is the claim set, signed with the shared secret (HMAC-SHA256).",
-    "The token request carries an assertion too, dated 10 seconds earlier in case the"
-    " clock is fast. The authorization server checks its signature and claims.",
+    "The token request carries such an assertion, but dated 10 seconds earlier, in case"
+    " the clock is fast. The authorization server checks its signature and claims.",
     "The authorization server answers with an access token, valid for 15 minutes.",
     "An API call carries the access token. The site receives it and answers.",
     "If the token has expired, an API call fetches a new one first.",
@@ -2557,7 +2560,7 @@ def test_the_command_line_may_be_deleted(server, monkeypatch):
     assert call(config.opener(), f"{server.url}/rest")["token"] in server.valid
 
 
-def test_what_only_commands_need_is_imported_by_them():
+def test_only_the_commands_import_argparse_and_servers():
     imports = re.findall(r"^(?:from|import) ([\w.]+)", MODULE.read_text(encoding="utf-8"), re.M)
     assert "urllib.request" in imports
     assert not {"argparse", "http.server", "socketserver"} & set(imports)
