@@ -113,7 +113,7 @@ class Token(NamedTuple):
 
     access_token: str.
     expires_at: float, seconds since the epoch, or None if no expiry is known.
-    token_type: str, always "Bearer".
+    token_type: str, "Bearer".
 
     To keep a token between runs, write ``token._asdict()`` as JSON and read it back with
     ``Token(**saved)``.
@@ -140,10 +140,10 @@ class TokenError(URLError):
     """Raised if there is no usable access token.
 
     ``reason`` and ``str()`` are the same text: one line, without the secret, the assertion and
-    the token in use. The other attributes hold what the token endpoint answered. Do not log them:
-    a server may echo the assertion.
+    the token that the source holds. The other attributes hold what the token endpoint answered.
+    Do not log them: a server may echo the assertion.
 
-    status: int, the HTTP status, or None if there was no complete answer.
+    status: int, the HTTP status, or None if no answer could be read.
     error, error_description: str, or None (RFC 6749, section 5.2).
     body: bytes, up to 64 KiB. It is empty after a 2xx answer, which may contain a token.
     retry_after: float, the seconds that the server asks you to wait, or None.
@@ -227,7 +227,8 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
     for name in names:
         if not re.fullmatch(_SCOPE, name):
             raise ValueError(
-                f"scopes must be visible ASCII without quotes or backslashes: {_excerpt(name)}"
+                "scopes must be visible ASCII, without double quotes or backslashes:"
+                f" {_excerpt(name)}"
             )
     return " ".join(names).upper()
 
@@ -570,7 +571,7 @@ def _copy_handler(handler: Any) -> Any:
         )
     copied = copy.copy(handler)
     if isinstance(handler, ProxyHandler):
-        # A ProxyHandler stores functions that call itself. Make new ones that call the copy.
+        # A ProxyHandler stores functions that call the original. Make new ones for the copy.
         ProxyHandler.__init__(copied, handler.proxies)  # type: ignore[attr-defined]
     return copied
 
@@ -599,7 +600,7 @@ def _opener(handlers: Iterable[Any]) -> OpenerDirector:
 _BACK_DATED = 10.0
 _MAX_CLOCK_ERROR = 10.0
 _MAX_SOCKET_TIMEOUT = 86400.0
-_WAITS = (0.5, 1.0)  # at least, before the second and the third attempt; at most 1.5 times these
+_WAITS = (0.5, 1.0)  # the shortest before the second and third attempts; the longest are 1.5 times
 
 _MAX_BODY = 65536  # bytes
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
@@ -695,7 +696,7 @@ class _Answer:
         return is_not_json or is_busy
 
 
-class _Exchange:
+class _Attempt:
     """One attempt to get a token: a request with an assertion, and the answer to it.
 
     Source: RFC 7523, section 2.1.
@@ -724,7 +725,7 @@ class _Exchange:
         except (OSError, HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, URLError) else error
             kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
-            # The text may quote the URL of a proxy, with a password between its "/" and "@".
+            # The text may quote the URL of a proxy, with a password: hide all from "/" to "@".
             text = re.sub("^([^/]*/).*@", r"\1...@", str(reason))
             token_error = self.make_error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
@@ -732,7 +733,7 @@ class _Exchange:
             raise token_error from (error if isinstance(error, OSError) else None)
 
     def token(self, answer: _Answer) -> Token:
-        """Return the token in an answer. Raises TokenError, for each ValueError of ``parse``."""
+        """Return the token in an answer. Turns a ValueError of ``parse`` into a TokenError."""
         try:
             return self.parse(answer)
         except ValueError as problem:
@@ -816,9 +817,9 @@ class _TokenEndpoint:
         return self._attempt(deadline)
 
     def _attempt(self, deadline: float) -> Token:
-        exchange = _Exchange(self._config)
-        answer = exchange.send(self._opener, deadline)
-        return exchange.token(answer)
+        attempt = _Attempt(self._config)
+        answer = attempt.send(self._opener, deadline)
+        return attempt.token(answer)
 
 
 # The token source
@@ -1017,11 +1018,15 @@ class HTTPBearerAuthHandler(BaseHandler):
         self._next_drop = -math.inf
 
     def http_request(self, req: Any) -> Any:
-        """Return a copy of ``req`` with the token, or ``req`` if it must not or does bear it."""
+        """Return a copy of ``req`` with the token.
+
+        Return ``req`` itself if it must not have the token, or already has it.
+        """
         if self._is_mine(req):
-            # Our copy comes back in two cases. One: the URL is http, and the proxy speaks TLS.
-            # Then ProxyHandler has turned the copy into an https request. Let it pass: a new copy
-            # would be http, and come back, without end.
+            # This handler sees its own copy again in two cases. One: the URL is http, and the
+            # proxy speaks TLS. ProxyHandler has set the type of the copy to https, and opened it
+            # again. Let it pass: a new copy, made from the URL, would be http, and ProxyHandler
+            # would open it again, without end.
             if req.has_proxy() and req.type == "https":
                 return req
             # Two: another handler sends the request again. Make a new copy: the token may be old,
@@ -1051,6 +1056,7 @@ class HTTPBearerAuthHandler(BaseHandler):
             # and raise ValueError for "Bearer".
             raise HTTPError(req.full_url, code, msg, headers, fp)
         fp.close()
+        # Without the header, http_request makes a new copy, also behind a proxy that speaks TLS.
         req.remove_header("Authorization")
         req.is_replay = True
         return self.parent.open(req, timeout=req.timeout)
@@ -1249,7 +1255,7 @@ def _run(argv: list[str] | None) -> None:
         "token",
         help="print an access token",
         description="Print an access token. To make a call with it:\n\n"
-        '  curl -H "Authorization: Bearer $(jira-jwt-oauth token)" \\\n'
+        '  curl -H "Authorization: Bearer $(%(prog)s)" \\\n'
         '    "$JIRA_BASE_URL/rest/api/3/myself"',
         epilog=_VARIABLES,
         formatter_class=RawDescriptionHelpFormatter,

@@ -451,7 +451,7 @@ class MyProxyHandler(ProxyHandler):
 
 @pytest.fixture(params=[ProxyHandler, MyProxyHandler])
 def tls_proxy(request, tls_server):
-    """A handler that makes the TLS server the proxy for http. It forwards nothing."""
+    """A handler that uses the TLS server as the proxy for http. The server answers itself."""
     return request.param({"http": tls_server.url})
 
 
@@ -1464,7 +1464,9 @@ def test_at_most_64_kib_of_an_answer_are_read(server, clock):
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" + b"{}," * 22000, b'{"a":[' + b"[]," * 21000 + b"[]]}", b"x" * (32 << 20)]
+    "body",
+    [b"[" + b"{}," * 22000, b'{"a":[' + b"[]," * 21000 + b"[]]}", b"x" * (32 << 20)],
+    ids=["many objects", "many lists", "32 MiB"],
 )
 def test_an_exchange_needs_less_than_8_mib_of_memory(server, clock, body):
     tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
@@ -1491,7 +1493,7 @@ def test_an_exchange_ends_within_twice_its_timeout(server, answer):
     started = time.monotonic()
     error = error_of(server.source(timeout=0.4))
     assert time.monotonic() - started < 0.8 + 1  # a second for a busy machine
-    assert re.search("TimeoutError: '(timed out|the answer took too long)'$", str(error))
+    assert re.search("imeout.*: '(timed out|the answer took too long)'$", str(error))
 
 
 def test_the_last_attempt_has_only_what_is_left_of_the_timeout(server, clock):
@@ -1971,7 +1973,7 @@ def origin_of_connection(scheme, host):
 
 
 @given(HOSTS, PORTS, st.sampled_from(["https", "HTTPS", "http"]), HOSTS, PORTS, ENDS)
-def test_the_token_goes_only_where_urllib_connects_to_the_origin(
+def test_only_a_request_that_reaches_the_origin_bears_the_token(
     base_host, base_port, scheme, host, port, end
 ):
     base = base_host + base_port
@@ -2229,7 +2231,7 @@ def test_threads_whose_token_was_revoked_share_one_exchange(server):
 
 
 def opener_beside_another_thread(server):
-    """Return (opener, source). Before the handler sees a 401, a hook renews the revoked token."""
+    """Return (opener, source). A hook acts as another thread: it renews the revoked token."""
     source = server.source(token=Token("revoked"))
 
     def renew(response):
@@ -2508,11 +2510,8 @@ def test_help_names_every_variable_and_fits_a_terminal(capsys, arguments):
         ),
         ("demo --help", " in for Atlassian. It needs no settings and no network. "),
         ("token --help", " Print an access token. To make a call with it: curl -H "),
-        (
-            "token --help",
-            ' "Authorization: Bearer $(jira-jwt-oauth token)" \\ "$JIRA_BASE_URL/rest',
-        ),
-        ("token --help", '/rest/api/3/myself" '),
+        ("token --help", ' "Authorization: Bearer $('),
+        ("token --help", ' token)" \\ "$JIRA_BASE_URL/rest/api/3/myself" '),
         ("token --help", " --json print the whole token, with its expiry, as JSON "),
         ("--version", f" {jjo.__version__} "),
     ],
