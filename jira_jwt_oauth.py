@@ -139,9 +139,9 @@ class Token(NamedTuple):
 class TokenError(URLError):
     """Raised if there is no usable access token.
 
-    ``reason`` and ``str()`` are the same text: one line, without the secret, the assertion and
-    the token that the source holds. The other attributes hold what the token endpoint answered.
-    Do not log them: a server may echo the assertion.
+    ``reason`` and ``str()`` are the same text: one line, without the secret, the signature of
+    the assertion and the token that the source holds. The other attributes hold what the token
+    endpoint answered. Do not log them: a server may echo the assertion.
 
     status: int, the HTTP status, or None if no answer could be read.
     error, error_description: str, or None (RFC 6749, section 5.2).
@@ -600,7 +600,7 @@ def _opener(handlers: Iterable[Any]) -> OpenerDirector:
 _BACK_DATED = 10.0
 _MAX_CLOCK_ERROR = 10.0
 _MAX_SOCKET_TIMEOUT = 86400.0
-_WAITS = (0.5, 1.0)  # the shortest before the second and third attempts; the longest are 1.5 times
+_WAITS = (0.5, 1.0)  # before the second and the third attempt; up to half is added at random
 
 _MAX_BODY = 65536  # bytes
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
@@ -828,8 +828,9 @@ class _TokenEndpoint:
 class _State:
     """A token or None, and later the outcome of its renewal: a new token, or an error.
 
-    After the exchange, the source switches to a new state. The threads that waited for the
-    exchange still hold the old state, and read the outcome from it.
+    An exchange asks the token endpoint for a token, with up to three attempts. After it, the
+    source switches to a new state. The threads that waited for the exchange still hold the old
+    state, and read the outcome from it.
     """
 
     def __init__(self, token: Token | None) -> None:
@@ -1029,8 +1030,8 @@ class HTTPBearerAuthHandler(BaseHandler):
             # would open it again, without end.
             if req.has_proxy() and req.type == "https":
                 return req
-            # Two: another handler sends the request again. Make a new copy: the token may be old,
-            # and urllib may have changed this copy for a proxy.
+            # Two: another handler sends the request again. The token may be old, and urllib may
+            # have changed this copy for a proxy. Without the header, it gets a new copy below.
             req.remove_header("Authorization")
         if not self._may_bear_token(req):
             return req
@@ -1056,7 +1057,7 @@ class HTTPBearerAuthHandler(BaseHandler):
             # and raise ValueError for "Bearer".
             raise HTTPError(req.full_url, code, msg, headers, fp)
         fp.close()
-        # Without the header, http_request makes a new copy, also behind a proxy that speaks TLS.
+        # Without the header, ``_is_mine`` is False, so that http_request makes a new copy.
         req.remove_header("Authorization")
         req.is_replay = True
         return self.parent.open(req, timeout=req.timeout)

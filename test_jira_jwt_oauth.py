@@ -2225,8 +2225,8 @@ def test_a_renewal_that_gives_the_same_token_is_not_replayed(server):
 
 def test_threads_whose_token_was_revoked_share_one_exchange(server):
     opener = server.opener(token=Token("revoked"))
-    bearers = in_threads(64, lambda: call(opener, f"{server.url}/rest")["token"])
-    assert set(bearers) == server.valid
+    tokens = in_threads(64, lambda: call(opener, f"{server.url}/rest")["token"])
+    assert set(tokens) == server.valid
     assert len(server.posts) == 1
 
 
