@@ -388,8 +388,8 @@ class Config:
     Config. In the attributes, ``base_url`` has no slash at its end, ``scopes`` is a str or None,
     and ``endpoint`` is never None.
 
-    Raises ValueError, or TypeError for a wrong type. The message names the argument and does not
-    contain the secret.
+    Raises ValueError, or TypeError for a wrong type. The message begins with the name of the
+    argument, or of the field of ``endpoint``, and does not contain the secret.
 
     Source: Atlassian, "User impersonation for Connect apps".
     """
@@ -464,7 +464,7 @@ class Config:
                 endpoint=endpoint if any(endpoint) else None,
             )
         except ValueError as error:
-            # Every message of Config begins with the name of the argument.
+            # Every message of Config begins with a name, such as "base_url".
             argument, _, fault = str(error).partition(" ")
             raise ValueError(f"JIRA_{argument.upper()} {fault}") from None
 
@@ -1256,8 +1256,7 @@ def _run(argv: list[str] | None) -> None:
         "token",
         help="print an access token",
         description="Print an access token. To make a call with it:\n\n"
-        '  curl -H "Authorization: Bearer $(%(prog)s)" \\\n'
-        '    "$JIRA_BASE_URL/rest/api/3/myself"',
+        '  curl -H "Authorization: Bearer TOKEN" "$JIRA_BASE_URL/rest/api/3/myself"',
         epilog=_VARIABLES,
         formatter_class=RawDescriptionHelpFormatter,
     )

@@ -344,13 +344,13 @@ class ProxyConnection(socketserver.StreamRequestHandler):
 
 
 class Recorder(HTTPHandler, HTTPSHandler):
-    """Takes the place of a connection: keeps where each request would go, and answers 200."""
+    """Takes the place of a connection: keeps each request, and answers 200."""
 
     def __init__(self):
-        self.sent = []  # (scheme, host, Authorization)
+        self.requests = []
 
     def http_open(self, req):
-        self.sent.append((req.type, req.host, req.get_header("Authorization")))
+        self.requests.append(req)
         response = urllib.response.addinfourl(io.BytesIO(b"{}"), http.client.HTTPMessage(), "", 200)
         response.msg = "OK"
         return response
@@ -619,7 +619,7 @@ def test_a_jwt_holds_compact_utf_8():
     ],
 )
 def test_what_cannot_be_signed_is_refused(error, claims, secret):
-    with pytest.raises(error, match="claims|secret|JSON|utf-8"):
+    with pytest.raises(error, match="^claims must|^secret must|JSON|utf-8"):
         jjo.encode_jwt(claims, secret)
 
 
@@ -1180,6 +1180,16 @@ def test_a_lifetime_counts_from_before_the_request(server, clock):
     server.answers.append(slow)
     before = time.time()
     assert server.source().token().expires_at < before + 101
+
+
+def test_an_answer_in_pieces_is_read_whole(server):
+    def answer(handler):
+        handler.wfile.write(b'HTTP/1.1 200 OK\r\n\r\n{"access_token": ')
+        handler.server.is_closing.wait(0.1)
+        handler.wfile.write(b'"abc"}')
+
+    server.answers.append(answer)
+    assert server.source().token() == Token("abc")
 
 
 def test_an_answer_may_begin_with_a_byte_order_mark(server):
@@ -1901,13 +1911,13 @@ def source_for(base_url, *handlers):
 
 
 def sent(base_url, url, **changes):
-    """Return where an opener sends a request for a URL, and its Authorization header."""
+    """Return the request that an opener sends for a request with these changes."""
     recorder = Recorder()
     request = Request(url)
     for name, value in changes.items():
         setattr(request, name, value)
     source_for(base_url, ProxyHandler({}), recorder).opener().open(request, timeout=10)
-    return recorder.sent[0]
+    return recorder.requests[0]
 
 
 def bears_the_token(base_url, url):
@@ -1965,11 +1975,12 @@ TRICKS = ["@b.example", "\\", ".", "%2e", ":", "\t", ";", " ", "<", "\n/"]
 ENDS = st.sampled_from(PLAIN_ENDS) | st.tuples(st.sampled_from(TRICKS), st.text()).map("".join)
 
 
-def origin_of_connection(scheme, host):
+def origin_of_connection(request):
     """Return the scheme, host and port that urllib connects to."""
-    connect = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    connection = connect(host)
-    return scheme, connection.host.lower(), connection.port
+    is_secure = request.type == "https"
+    connect = http.client.HTTPSConnection if is_secure else http.client.HTTPConnection
+    connection = connect(request.host)
+    return request.type, connection.host.lower(), connection.port
 
 
 @given(HOSTS, PORTS, st.sampled_from(["https", "HTTPS", "http"]), HOSTS, PORTS, ENDS)
@@ -1978,11 +1989,13 @@ def test_only_a_request_that_reaches_the_origin_bears_the_token(
 ):
     base = base_host + base_port
     try:
-        *request, authorization = sent(f"https://{base}", f"{scheme}://{host}{port}{end}")
-        is_origin = origin_of_connection(*request) == origin_of_connection("https", base)
+        request = sent(f"https://{base}", f"{scheme}://{host}{port}{end}")
+        is_origin = origin_of_connection(request) == origin_of_connection(
+            Request(f"https://{base}")
+        )
     except (urllib.error.URLError, http.client.HTTPException, ValueError):
         return  # urllib sends nothing
-    if authorization:
+    if request.has_header("Authorization"):
         assert is_origin
     elif end in PLAIN_ENDS:
         assert not is_origin
@@ -1992,7 +2005,16 @@ def test_only_a_request_that_reaches_the_origin_bears_the_token(
     "change", [{"host": "evil.example"}, {"type": "http"}, {"selector": "https://evil.example/"}]
 )
 def test_a_request_that_bears_the_token_goes_where_its_url_says(change):
-    assert sent(SITE, f"{SITE}/x", **change) == ("https", "mycompany.atlassian.net", "Bearer abc")
+    request = sent(SITE, f"{SITE}/x", **change)
+    assert (request.type, request.host) == ("https", "mycompany.atlassian.net")
+    assert request.selector == "/x"
+    assert request.get_header("Authorization") == "Bearer abc"
+
+
+def test_a_copy_keeps_what_the_cookie_policy_needs():
+    host = "mycompany.atlassian.net"
+    assert sent(SITE, SITE, origin_req_host="other.example").origin_req_host == "other.example"
+    assert sent(SITE, SITE, unverifiable=True, origin_req_host=host).unverifiable is True
 
 
 def test_a_call_to_another_host_causes_no_exchange(server):
@@ -2509,9 +2531,11 @@ def test_help_names_every_variable_and_fits_a_terminal(capsys, arguments):
             " Show the whole flow, step by step, against a server on this machine that stands",
         ),
         ("demo --help", " in for Atlassian. It needs no settings and no network. "),
-        ("token --help", " Print an access token. To make a call with it: curl -H "),
-        ("token --help", ' "Authorization: Bearer $('),
-        ("token --help", ' token)" \\ "$JIRA_BASE_URL/rest/api/3/myself" '),
+        ("token --help", " Print an access token. To make a call with it: "),
+        (
+            "token --help",
+            ' curl -H "Authorization: Bearer TOKEN" "$JIRA_BASE_URL/rest/api/3/myself" ',
+        ),
         ("token --help", " --json print the whole token, with its expiry, as JSON "),
         ("--version", f" {jjo.__version__} "),
     ],
