@@ -140,8 +140,8 @@ class TokenError(URLError):
     """Raised if there is no usable access token.
 
     ``reason`` and ``str()`` are the same text: one line, without the secret, the signature of
-    the assertion and the token that the source holds. The other attributes hold what the token
-    endpoint answered. Do not log them: a server may echo the assertion.
+    the assertion and the token that the TokenSource holds. The other attributes hold what the
+    token endpoint answered. Do not log them: a server may echo the assertion.
 
     status: int, the HTTP status, or None if no answer could be read.
     error, error_description: str, or None (RFC 6749, section 5.2).
@@ -636,7 +636,10 @@ def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
 
 
 def _lifetime(expires_in: object) -> float:
-    """Return a lifetime in seconds, or 0 if none is known. Raises ValueError."""
+    """Return a lifetime in seconds. 0 means that none is known, as it does for a server.
+
+    Raises ValueError.
+    """
     if expires_in is None:
         return 0.0
     number = str(expires_in)
@@ -1014,6 +1017,7 @@ class HTTPBearerAuthHandler(BaseHandler):
     def __init__(self, source: TokenSource) -> None:
         self.source = source
         self._site = _origin(source.config.base_url)
+        # As urllib writes it in the ``origin_req_host`` of a redirect.
         self._host = Request(source.config.base_url).origin_req_host
         self._lock = threading.RLock()
         self._next_drop = -math.inf
@@ -1027,7 +1031,7 @@ class HTTPBearerAuthHandler(BaseHandler):
             # This handler sees its own copy again in two cases. One: the URL is http, and the
             # proxy speaks TLS. ProxyHandler has set the type of the copy to https, and opened it
             # again. Let it pass: a new copy, made from the URL, would be http, and ProxyHandler
-            # would open it again, without end.
+            # would open it again, without end. (If the URL is https, has_proxy is False.)
             if req.has_proxy() and req.type == "https":
                 return req
             # Two: another handler sends the request again. The token may be old, and urllib may
@@ -1070,7 +1074,7 @@ class HTTPBearerAuthHandler(BaseHandler):
     def _may_bear_token(self, req: Any) -> bool:
         is_redirect = req.unverifiable
         if is_redirect and req.origin_req_host != self._host:
-            return False  # another host must not choose where the token goes
+            return False  # another host, where the redirects began, may have chosen the URL
         return _origin(req.full_url) == self._site and not req.has_header("Authorization")
 
     def _renew(self, req: _BearerRequest) -> bool:

@@ -1036,7 +1036,7 @@ def test_an_error_says_how_to_pass_a_proxy_and_a_context(make, wrong):
 
 
 @pytest.mark.parametrize("function", [TokenSource, Config.token_source])
-def test_signatures_show_all_options(function):
+def test_function_signatures_show_all_options(function):
     options = list(inspect.signature(function).parameters.values())[2:]
     defaults = {option.name: option.default for option in options}
     assert defaults == {"token": None, "timeout": 30.0, "leeway": 10.0}
@@ -1695,7 +1695,7 @@ def test_after_an_interrupt_another_thread_makes_the_exchange(server, monkeypatc
     assert isinstance(in_threads(1, source.token)[0], Token)
 
 
-def test_a_handler_may_call_the_site_during_an_exchange(server):
+def test_a_urllib_handler_may_call_the_site_during_an_exchange(server):
     token_requests = []
 
     def call_the_site(request):
@@ -2054,10 +2054,10 @@ def redirects(first, *rest):
         (["site", "site"], [True, True]),
         (["site", "other"], [True, False]),
         (["site", "other", "site"], [True, False, True]),
-        (["other", "site"], [False, False]),  # another host cannot choose where the token goes
+        (["other", "site"], [False, False]),  # the redirects began at another host
     ],
 )
-def test_a_redirect_bears_the_token_if_it_began_at_the_site(server, hops, bearers):
+def test_a_redirect_bears_the_token_if_it_began_at_the_host(server, hops, bearers):
     urls = {"site": server.url, "other": server.other_host}
     call(server.opener(), redirects(*[urls[hop] for hop in hops]))
     assert server.bearers == bearers
@@ -2270,7 +2270,7 @@ def test_a_token_renewed_meanwhile_is_used_for_the_replay(server):
     assert len(server.posts) == 1
 
 
-def test_a_replay_with_a_token_renewed_meanwhile_is_the_last(server):
+def test_after_a_replay_no_other_renewal_causes_another(server):
     server.answers += useless(5)
     opener, _ = opener_beside_another_thread(server)
     unauthorized(opener, f"{server.url}/rest")
@@ -2545,8 +2545,8 @@ def test_help_says_what_each_command_does(capsys, command, words):
     assert words in f" {' '.join(capsys.readouterr().out.split())} "
 
 
-def run_in_process(server, *arguments, **options):
-    """Run the file as a script. Return its exit status and what it writes to standard error."""
+def run_script(server, *arguments, **options):
+    """Run the file in another process. Return its exit status and its standard error."""
     environment = environment_for(server)
     environment.pop("PYTHONUNBUFFERED", None)
     command = [sys.executable, str(MODULE), *arguments]
@@ -2565,7 +2565,7 @@ def closed_pipe():
 
 @pytest.mark.parametrize("command", ["demo", "token", "token --json", "--help", "--version"])
 def test_a_closed_pipe_prints_no_traceback(server, closed_pipe, command):
-    status, complaint = run_in_process(server, *command.split(), stdout=closed_pipe)
+    status, complaint = run_script(server, *command.split(), stdout=closed_pipe)
     assert status == 1
     assert "Error" not in complaint
 
@@ -2585,7 +2585,7 @@ def test_a_full_disk_is_exit_status_1_with_a_message(configured, capfd):
 
 
 def test_a_closed_output_prints_no_traceback(server):
-    _, complaint = run_in_process(server, "token", preexec_fn=lambda: os.close(1))
+    _, complaint = run_script(server, "token", preexec_fn=lambda: os.close(1))
     assert "Traceback" not in complaint
 
 
