@@ -355,12 +355,13 @@ def _check_endpoint(endpoint: Endpoint) -> None:
 
 def _check_site(base_url: str) -> None:
     """Raise an error for a path other than /wiki. Atlassian's sites use no other."""
-    host_and_path = base_url.partition("://")[2]
-    path = host_and_path.partition("/")[2]
+    scheme, _, host_and_path = base_url.partition("://")
+    host, _, path = host_and_path.partition("/")
     if path not in ("", "wiki"):
+        site = f"{scheme}://{host}"
         raise ValueError(
-            "base_url must have no path, or /wiki for Confluence:"
-            f" remove {_excerpt('/' + path)} from {_excerpt(base_url)}"
+            f"base_url must be {site} for Jira, or {site}/wiki for Confluence,"
+            f" not {_excerpt(base_url)}"
         )
 
 
@@ -636,7 +637,7 @@ def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
 
 
 def _lifetime(expires_in: object) -> float:
-    """Return a lifetime in seconds. 0 means that none is known, as it does for a server.
+    """Return a lifetime in seconds, or 0 if none is known. A server may send 0 as well.
 
     Raises ValueError.
     """
@@ -872,9 +873,9 @@ class TokenSource:
         its own SSL context. They are copied, and serve the token request and ``opener()``.
     token: Token to start with, such as one kept from an earlier run, or None.
     timeout: float, seconds for fetching a token, including retries. A slow body can take up to
-        twice as long. Slow headers, a slow name server, or several addresses that do not answer
-        can take longer. API calls have a timeout of their own, which does not include the time
-        for fetching a token.
+        twice as long. Slow headers, slow lines between the chunks of a body, a slow name server,
+        or several addresses that do not answer can take longer. API calls have a timeout of their
+        own, which does not include the time for fetching a token.
     leeway: float, how many seconds before its expiry a token is replaced.
 
     Raises TypeError or ValueError, which name the argument.
@@ -1023,15 +1024,13 @@ class HTTPBearerAuthHandler(BaseHandler):
         self._next_drop = -math.inf
 
     def http_request(self, req: Any) -> Any:
-        """Return a copy of ``req`` with the token.
-
-        Return ``req`` itself if it must not have the token, or already has it.
-        """
+        """Return a copy of ``req`` with the token, or ``req`` itself if it needs no change."""
         if self._is_mine(req):
             # This handler sees its own copy again in two cases. One: the URL is http, and the
             # proxy speaks TLS. ProxyHandler has set the type of the copy to https, and opened it
             # again. Let it pass: a new copy, made from the URL, would be http, and ProxyHandler
-            # would open it again, without end. (If the URL is https, has_proxy is False.)
+            # would open it again, without end. (An https URL goes through a tunnel. Then
+            # has_proxy is False.)
             if req.has_proxy() and req.type == "https":
                 return req
             # Two: another handler sends the request again. The token may be old, and urllib may

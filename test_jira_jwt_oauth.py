@@ -746,7 +746,7 @@ def test_a_long_url_is_refused_without_delay():
 @pytest.mark.parametrize("path", ["/jira", "/jira/your-work", "/rest/api/3", "/wiki/home", "/WIKI"])
 @pytest.mark.parametrize("endpoint", [None, jjo.ATLASSIAN, jjo.ATLASSIAN_GOVERNMENT])
 def test_an_address_from_the_browser_is_not_a_base_url(path, endpoint):
-    with pytest.raises(ValueError, match=f"^base_url .*remove '{path}'"):
+    with pytest.raises(ValueError, match=f"^base_url must be {SITE} .*, not '{SITE}{path}'$"):
         make_config(base_url=SITE + path, endpoint=endpoint)
 
 
@@ -821,8 +821,8 @@ WORDS = [
     ),
     (
         {"base_url": "https://a.atlassian.net/jira/your-work"},
-        "base_url must have no path, or /wiki for Confluence: remove '/jira/your-work'"
-        " from 'https://a.atlassian.net/jira/your-work'",
+        "base_url must be https://a.atlassian.net for Jira, or https://a.atlassian.net/wiki for"
+        " Confluence, not 'https://a.atlassian.net/jira/your-work'",
     ),
     (
         {"subject": "Jane Doe"},
@@ -2270,7 +2270,7 @@ def test_a_token_renewed_meanwhile_is_used_for_the_replay(server):
     assert len(server.posts) == 1
 
 
-def test_after_a_replay_no_other_renewal_causes_another(server):
+def test_a_request_is_replayed_once_whoever_renews_the_token(server):
     server.answers += useless(5)
     opener, _ = opener_beside_another_thread(server)
     unauthorized(opener, f"{server.url}/rest")
