@@ -637,7 +637,7 @@ def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
 
 
 def _lifetime(expires_in: object) -> float:
-    """Return a lifetime in seconds, or 0 if none is known. A server may send 0 as well.
+    """Return a lifetime in seconds. 0 means that none is known, also if the server sends it.
 
     Raises ValueError.
     """
@@ -1018,7 +1018,7 @@ class HTTPBearerAuthHandler(BaseHandler):
     def __init__(self, source: TokenSource) -> None:
         self.source = source
         self._site = _origin(source.config.base_url)
-        # As urllib writes it in the ``origin_req_host`` of a redirect.
+        # The host of the site, in the form in which urllib notes where redirects began.
         self._host = Request(source.config.base_url).origin_req_host
         self._lock = threading.RLock()
         self._next_drop = -math.inf
@@ -1027,10 +1027,10 @@ class HTTPBearerAuthHandler(BaseHandler):
         """Return a copy of ``req`` with the token, or ``req`` itself if it needs no change."""
         if self._is_mine(req):
             # This handler sees its own copy again in two cases. One: the URL is http, and the
-            # proxy speaks TLS. ProxyHandler has set the type of the copy to https, and opened it
-            # again. Let it pass: a new copy, made from the URL, would be http, and ProxyHandler
-            # would open it again, without end. (An https URL goes through a tunnel. Then
-            # has_proxy is False.)
+            # proxy speaks TLS. To reach the proxy, ProxyHandler has changed the type of the copy
+            # to https, and opened the copy again. Let it pass: a new copy would be http like its
+            # URL, and ProxyHandler would change and open that one too, without end. (For an https
+            # URL, this test is false: it goes through a tunnel, which is no proxy to has_proxy.)
             if req.has_proxy() and req.type == "https":
                 return req
             # Two: another handler sends the request again. The token may be old, and urllib may
@@ -1071,7 +1071,7 @@ class HTTPBearerAuthHandler(BaseHandler):
         return is_copy and req.get_header("Authorization") == req.token.authorization
 
     def _may_bear_token(self, req: Any) -> bool:
-        is_redirect = req.unverifiable
+        is_redirect = req.unverifiable  # urllib sets it when it follows a redirect
         if is_redirect and req.origin_req_host != self._host:
             return False  # another host, where the redirects began, may have chosen the URL
         return _origin(req.full_url) == self._site and not req.has_header("Authorization")
