@@ -173,7 +173,8 @@ def _excerpt(text: str) -> str:
 # Signing
 
 _JWT_HEADER = b'{"alg":"HS256","typ":"JWT"}'
-_SCOPE = r"[!#-\[\]-~]+"  # visible ASCII, except the double quote and the backslash
+# Visible ASCII, except the double quote and the backslash.
+_SCOPE = r"[!#-\[\]-~]+"
 
 
 def _base64url(data: bytes) -> bytes:
@@ -420,7 +421,8 @@ class Config:
         _check_endpoint(self.endpoint)
         if self.endpoint in (ATLASSIAN, ATLASSIAN_GOVERNMENT):
             _check_site(self.base_url)
-        self._endpoint_argument = endpoint  # if None, replace() chooses the endpoint again
+        # If this is None, replace() chooses the endpoint again.
+        self._endpoint_argument = endpoint
         self._is_frozen = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -601,7 +603,8 @@ def _opener(handlers: Iterable[Any]) -> OpenerDirector:
 _BACK_DATED = 10.0
 _MAX_CLOCK_ERROR = 10.0
 _MAX_SOCKET_TIMEOUT = 86400.0
-_WAITS = (0.5, 1.0)  # before the second and the third attempt; up to half is added at random
+# Before the second and the third attempt. Up to half is added at random.
+_WAITS = (0.5, 1.0)
 
 _MAX_BODY = 65536  # bytes
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
@@ -846,7 +849,8 @@ class _State:
         self.outcome: Token | TokenError | None = None
 
 
-_MAX_SECONDS = 1e300  # keeps out infinity, NaN, and an int that is too large for a float
+# Keeps out infinity, NaN, and an int that is too large for a float.
+_MAX_SECONDS = 1e300
 
 
 def _check_seconds(name: str, value: Any) -> None:
@@ -1071,8 +1075,8 @@ class HTTPBearerAuthHandler(BaseHandler):
         return is_copy and req.get_header("Authorization") == req.token.authorization
 
     def _may_bear_token(self, req: Any) -> bool:
-        is_redirect = req.unverifiable  # urllib sets it when it follows a redirect
-        if is_redirect and req.origin_req_host != self._host:
+        # urllib sets ``unverifiable`` when it follows a redirect.
+        if req.unverifiable and req.origin_req_host != self._host:
             return False  # another host, where the redirects began, may have chosen the URL
         return _origin(req.full_url) == self._site and not req.has_header("Authorization")
 
