@@ -139,9 +139,9 @@ class Token(NamedTuple):
 class TokenError(URLError):
     """Raised if there is no usable access token.
 
-    ``reason`` and ``str()`` are the same text: one line, without the secret, the signature of
-    the assertion and the token that the TokenSource holds. The other attributes hold what the
-    token endpoint answered. Do not log them: a server may echo the assertion.
+    ``reason`` and ``str()`` are the same text: one line, without the secret, the assertion and
+    the token. If the server echoes the assertion, its signature is removed. The other attributes
+    hold what the token endpoint answered. Do not log them: they are not changed.
 
     status: int, the HTTP status, or None if no answer could be read.
     error, error_description: str, or None (RFC 6749, section 5.2).
@@ -640,7 +640,7 @@ def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
 
 
 def _lifetime(expires_in: object) -> float:
-    """Return a lifetime in seconds. 0 means that none is known, also if the server sends it.
+    """Return a lifetime in seconds, or 0 if none is known. A 0 from the server means the same.
 
     Raises ValueError.
     """
@@ -729,15 +729,16 @@ class _Attempt:
             with opener.open(self.request, timeout=timeout) as response:
                 body = _read_body(response, deadline)
                 return _Answer(response.getcode(), response.headers, body)
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, HTTPException, ValueError, TypeError) as error:
+            # Python's parser raises TypeError for some malformed headers.
             reason = error.reason if isinstance(error, URLError) else error
             kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
             # The text may quote the URL of a proxy, with a password: hide all from "/" to "@".
             text = re.sub("^([^/]*/).*@", r"\1...@", str(reason))
             token_error = self.make_error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
-            # Chain only an OSError. Other exceptions may quote the answer, with an assertion in it.
-            raise token_error from (error if isinstance(error, OSError) else None)
+            # Do not chain others: they may quote the answer, with an assertion in it.
+            raise token_error from (error if isinstance(error, (OSError, TypeError)) else None)
 
     def token(self, answer: _Answer) -> Token:
         """Return the token in an answer. Turns a ValueError of ``parse`` into a TokenError."""
@@ -775,7 +776,7 @@ class _Attempt:
             return ""
         try:
             date: Any = parsedate(answer.headers.get("Date"))
-            server_time = timegm(date)
+            server_time = float(timegm(date))
         except (LookupError, OverflowError, TypeError, ValueError):
             return ""  # there is no Date, or it makes no sense
         # The server set the Date at some time between sending and now.
@@ -877,9 +878,9 @@ class TokenSource:
         its own SSL context. They are copied, and serve the token request and ``opener()``.
     token: Token to start with, such as one kept from an earlier run, or None.
     timeout: float, seconds for fetching a token, including retries. A slow body can take up to
-        twice as long. Slow headers, slow lines between the chunks of a body, a slow name server,
-        or several addresses that do not answer can take longer. API calls have a timeout of their
-        own, which does not include the time for fetching a token.
+        twice as long. Slow or endless headers or lines between the chunks of a body, a slow name
+        server or proxy, or several addresses that do not answer can take longer. API calls have
+        a timeout of their own, which does not include the time for fetching a token.
     leeway: float, how many seconds before its expiry a token is replaced.
 
     Raises TypeError or ValueError, which name the argument.
@@ -1022,7 +1023,7 @@ class HTTPBearerAuthHandler(BaseHandler):
     def __init__(self, source: TokenSource) -> None:
         self.source = source
         self._site = _origin(source.config.base_url)
-        # The host of the site, in the form in which urllib notes where redirects began.
+        # To compare with ``origin_req_host``, the host where urllib says that redirects began.
         self._host = Request(source.config.base_url).origin_req_host
         self._lock = threading.RLock()
         self._next_drop = -math.inf
@@ -1034,7 +1035,7 @@ class HTTPBearerAuthHandler(BaseHandler):
             # proxy speaks TLS. To reach the proxy, ProxyHandler has changed the type of the copy
             # to https, and opened the copy again. Let it pass: a new copy would be http like its
             # URL, and ProxyHandler would change and open that one too, without end. (For an https
-            # URL, this test is false: it goes through a tunnel, which is no proxy to has_proxy.)
+            # URL, the test is false: behind a tunnel, has_proxy returns False.)
             if req.has_proxy() and req.type == "https":
                 return req
             # Two: another handler sends the request again. The token may be old, and urllib may

@@ -549,7 +549,7 @@ def each(*rows):
         (None, 10**9, False),
     ],
 )
-def test_a_token_expires_leeway_seconds_early(monkeypatch, expires_at, leeway, is_expired):
+def test_a_token_counts_as_expired_within_its_leeway(monkeypatch, expires_at, leeway, is_expired):
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     assert Token("t", expires_at).is_expired(leeway) == is_expired
 
@@ -1135,7 +1135,16 @@ def test_a_date_is_read_as_gmt(server, clock, time_zone, form):
     assert re.search(r"clock is 36\d\d s fast|clock is 3599 s fast", str(error_of(server.source())))
 
 
-@pytest.mark.parametrize("date", ["", ",", "soon", "Mon, 1 Jan 99999999999999 0:0:0 GMT"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        ",",
+        "soon",
+        "Mon, 1 Jan 99999999999999 0:0:0 GMT",
+        f"Mon, {'9' * 400} Jan 2020 0:0:0 GMT",
+    ],
+)
 def test_a_date_that_makes_no_sense_is_ignored(server, date):
     server.answers.append(reply(400, {"error": "no"}, Date=date))
     assert str(error_of(server.source())).endswith("HTTP 400, 'no'")
@@ -1222,6 +1231,12 @@ def test_the_fields_of_an_error_hold_what_the_server_sent(server):
     assert json.loads(error.body) == content
     assert error.retry_after == 7.0
     assert error.__cause__ is None
+
+
+def test_headers_that_python_cannot_parse_are_a_token_error(server):
+    content_type = "multipart/x; boundary*=utf-8''a; boundary*0=b"
+    server.answers.append(reply(400, {"error": "no"}, Content_Type=content_type))
+    assert "TypeError: " in str(error_of(server.source()))
 
 
 @pytest.mark.parametrize("value", [5, None, [], {"a": 1}, True, ""])
