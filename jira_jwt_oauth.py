@@ -113,7 +113,7 @@ class Token(NamedTuple):
 
     access_token: str.
     expires_at: float, seconds since the epoch, or None if no expiry is known.
-    token_type: str, "Bearer".
+    token_type: str, "Bearer" by default.
 
     To keep a token between runs, write ``token._asdict()`` as JSON and read it back with
     ``Token(**saved)``.
@@ -737,7 +737,7 @@ class _Attempt:
             text = re.sub("^([^/]*/).*@", r"\1...@", str(reason))
             token_error = self.make_error(kind + self.excerpt(text))
             token_error._is_transient = _is_transient(reason)
-            # Do not chain others: they may quote the answer, with an assertion in it.
+            # Chain only these two. Others may quote the answer, with an assertion in it.
             raise token_error from (error if isinstance(error, (OSError, TypeError)) else None)
 
     def token(self, answer: _Answer) -> Token:
@@ -1128,7 +1128,7 @@ class BearerAuth:
 
 # The command line. You may delete everything from here to the end when vendoring.
 
-_VARIABLES = """\
+_EPILOG = """\
 environment variables that "token" reads:
   JIRA_BASE_URL       the site, such as https://mycompany.atlassian.net;
                       for Confluence, add /wiki
@@ -1223,7 +1223,8 @@ def _print_steps(config: Config, received: list[str]) -> None:
     def call(token: Token) -> str:
         opener = config.token_source(direct, token=token).opener()
         with opener.open(f"{config.base_url}/rest/api/3/myself") as response:
-            return str(response.read().decode())
+            body: bytes = response.read()
+        return body.decode()
 
     print("1. The claim set names the app (iss), the user (sub), the site (tnt), the authorization")
     print("   server (aud), and for how long it is valid (iat, exp).\n")
@@ -1249,7 +1250,7 @@ def _run(argv: list[str] | None) -> None:
 
     parser = ArgumentParser(
         description="OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant.",
-        epilog=_VARIABLES,
+        epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -1265,7 +1266,7 @@ def _run(argv: list[str] | None) -> None:
         help="print an access token",
         description="Print an access token. To make a call with it:\n\n"
         '  curl -H "Authorization: Bearer TOKEN" "$JIRA_BASE_URL/rest/api/3/myself"',
-        epilog=_VARIABLES,
+        epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
     token_parser.add_argument(
