@@ -3,7 +3,7 @@
 An Atlassian Connect app has a client ID and a shared secret. This module turns them into API
 calls that the app makes as a user:
 
-    from jira_jwt_oauth import Config
+    from jira_jwt_oauth import Config, TokenSource
 
     config = Config(
         base_url="https://mycompany.atlassian.net",
@@ -11,7 +11,7 @@ calls that the app makes as a user:
         client_id="...",
         client_secret="...",
     )
-    opener = config.opener()
+    opener = TokenSource(config).opener()
     with opener.open(config.base_url + "/rest/api/3/myself", timeout=30) as response:
         print(response.read().decode())
 
@@ -28,10 +28,9 @@ import base64
 import copy
 import hmac
 import json
-import math
 import os
-import random
 import re
+import sys
 import threading
 import time
 from calendar import timegm
@@ -54,7 +53,6 @@ __all__ = [
     "ATLASSIAN",
     "ATLASSIAN_GOVERNMENT",
     "GRANT_TYPE",
-    "BearerAuth",
     "ClaimSet",
     "Config",
     "Endpoint",
@@ -65,15 +63,178 @@ __all__ = [
     "encode_jwt",
     "format_scopes",
 ]
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 
-# Values
+# Signing
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+_JWT_HEADER = _base64url(b'{"alg":"HS256","typ":"JWT"}')
+
+
+def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
+    """Return a JWT of ``claims``, signed with HMAC-SHA256 (RFC 7519; RFC 7515).
+
+    claims: a mapping with values that JSON can hold. Their order is kept.
+    secret: bytes, or a str, which is encoded as UTF-8.
+
+    Raises TypeError or ValueError for claims or a secret that cannot be encoded.
+    """
+    key = secret.encode() if isinstance(secret, str) else secret
+    payload = json.dumps({**claims}, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    signing_input = f"{_JWT_HEADER}.{_base64url(payload.encode())}"
+    signature = hmac.digest(key, signing_input.encode(), "sha256")
+    return f"{signing_input}.{_base64url(signature)}"
+
+
+# Origins: where a credential may go
+
+# The flags are a (ASCII only), i (letters in any case) and x (spaces and comments do not count).
+_ORIGIN = r"""(?aix:
+    (
+        # a host name, or an IPv4 address
+        https :// [a-z0-9_-]+ (?: \. [a-z0-9_-]+ )*
+        # this machine
+        | http :// (?: localhost | 127\.0\.0\.1 | \[::1] )
+    )
+    # a port, at most 65535
+    (?: : (
+        [1-9][0-9]{0,3} | [1-5][0-9]{4} | 6[0-4][0-9]{3}
+        | 65[0-4][0-9]{2} | 655[0-2][0-9] | 6553[0-5]
+    ) )?
+)"""
+_URL = re.compile(rf"{_ORIGIN}(?:[/?#].*)?", re.DOTALL)
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Return the scheme, host and port of a URL, or None for one that never gets a credential.
+
+    Such a URL has user info, for example, or a host that some programs read differently.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        return None
+    scheme, _, host = match[1].lower().partition("://")
+    port = match[2] or ("443" if scheme == "https" else "80")
+    return scheme, host, int(port)
+
+
+# Quoting: what a message shows of a text that comes from outside
+
+_CREDENTIAL = re.compile(
+    r"""
+    (?<= // ) .* (?= @ )     # the user and password in a URL
+    | [A-Za-z0-9_-]{40,}     # a part of a JWT
+    | [A-Za-z0-9]{32,}       # a secret or a token
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def _quote(text: str) -> str:
+    """Return the start of a text as a repr, with "..." for what may be a credential."""
+    start = text[:1000]  # enough for a message, and no pattern takes long
+    if start != text:
+        # Half a credential would not be recognised: leave out the word that was cut in two.
+        start = re.sub("[A-Za-z0-9_-]+$", "...", start)
+    return repr(_CREDENTIAL.sub("...", start)[:200])
+
+
+# Settings
+
+_URN_PREFIX = "urn:atlassian:connect:"
+_VISIBLE_ASCII = "[!-~]+"
+# The same without the double quote and the backslash.
+_SCOPE = r"[!#-\[\]-~]+"
+# The name of each setting, the pattern that it must match, and how to say that.
+_RULES = {
+    "base_url": (
+        f"{_ORIGIN}(?:/|/wiki/?)?",
+        "the address of your site, such as https://mycompany.atlassian.net,"
+        " followed by /wiki for Confluence, and by nothing else",
+    ),
+    "subject": (
+        # Not the surrogates, which UTF-8 cannot encode.
+        rf"[A-Za-z0-9:_-]+|{_URN_PREFIX}[^\s\ud800-\udfff]+",
+        "the account ID of a user, such as 557058:12345678-1234-1234-1234-123456789abc",
+    ),
+    "client_id": (
+        _VISIBLE_ASCII,
+        "the oauthClientId that Atlassian sends when your app is installed, without spaces"
+        " (only apps with the ACT_AS_USER scope get one)",
+    ),
+    "client_secret": (
+        f"{_VISIBLE_ASCII}(?: +{_VISIBLE_ASCII})*",
+        "the sharedSecret that Atlassian sends when your app is installed, in visible"
+        " ASCII, without spaces or line breaks around it",
+    ),
+    "scopes": (
+        f"{_SCOPE}(?: {_SCOPE})*",
+        'one or more scopes, such as READ, in visible ASCII without " and \\'
+        " (leave it out to get all the scopes of your app)",
+    ),
+    "auth_url": (
+        _VISIBLE_ASCII,
+        'the "aud" claim that the authorization server expects, in visible ASCII'
+        " (auth_url and token_url go together)",
+    ),
+    "token_url": (
+        rf"{_ORIGIN}/(?a:[\w.~!$&'()*+,;=:@%/-]*)",
+        "an https URL with a path and no query, such as https://auth.example/oauth2/token"
+        " (auth_url and token_url go together)",
+    ),
+}
+
+
+def _check_type(name: str, value: object, *expected: type) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} must be {expected[0].__name__}, not {type(value).__name__}")
+
+
+def _check_settings(settings: Mapping[str, str]) -> None:
+    """Raise a ValueError that names every setting that breaks its rule. None counts as empty."""
+    faults = []
+    for name, value in settings.items():
+        text = "" if value is None else value
+        _check_type(name, text, str)
+        pattern, words = _RULES[name]
+        if not re.fullmatch(pattern, text):
+            shown = "not shown here" if name == "client_secret" else _quote(text)
+            state = f"it is {shown if text else 'missing'}"
+            faults.append(f"{name} (JIRA_{name.upper()}) must be {words}; {state}")
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
+def _join_scopes(scopes: str | Iterable[str]) -> str:
+    try:
+        text = scopes if isinstance(scopes, str) else " ".join(scopes)
+    except TypeError:
+        raise TypeError("scopes must be a str or an iterable of str") from None
+    return " ".join(re.findall(r"[^\s+,]+", text))
+
+
+def format_scopes(scopes: str | Iterable[str]) -> str:
+    """Return scopes in upper case, in the order given, with one space between them.
+
+    scopes: a str, or an iterable of str. Each may hold several scopes, separated by white space,
+    "+" or ",".
+
+    Raises ValueError if there is no scope, or if one contains a character that is not allowed
+    (RFC 6749, section 3.3). Raises TypeError for a wrong type.
+    """
+    text = _join_scopes(scopes)
+    _check_settings({"scopes": text})
+    return text.upper()
 
 
 class Endpoint(NamedTuple):
     """An authorization server.
 
-    auth_url: str, the "aud" claim. It need not be a URL, but must not be empty.
+    auth_url: str, the "aud" claim. It need not be a URL.
     token_url: str, the URL of the token endpoint.
     """
 
@@ -91,6 +252,7 @@ ATLASSIAN_GOVERNMENT = Endpoint(
     auth_url="https://oauth-2-authorization-server.services.atlassian-us-gov-mod.com",
     token_url="https://oauth-2-authorization-server.services.atlassian-us-gov-mod.com/oauth2/token",
 )
+_GOVERNMENT_SITE = r"\.atlassian-us-gov-mod\.(?:net|com)(?::|/|$)"
 
 
 class ClaimSet(NamedTuple):
@@ -108,295 +270,32 @@ class ClaimSet(NamedTuple):
     iat: int
 
 
-class Token(NamedTuple):
-    """An access token.
-
-    access_token: str.
-    expires_at: float, seconds since the epoch, or None if no expiry is known.
-    token_type: str, "Bearer" by default.
-
-    To keep a token between runs, write ``token._asdict()`` as JSON and read it back with
-    ``Token(**saved)``.
-    """
-
-    access_token: str
-    expires_at: float | None = None
-    token_type: str = "Bearer"
-
-    def is_expired(self, leeway: float = 10.0) -> bool:
-        """Return whether the token has expired, or will within ``leeway`` seconds."""
-        return self.expires_at is not None and self.expires_at - leeway <= time.time()
-
-    @property
-    def authorization(self) -> str:
-        """The value of the Authorization header, a str (RFC 6750, section 2.1)."""
-        return f"Bearer {self.access_token}"
-
-    def __repr__(self) -> str:
-        return f"Token(access_token=..., expires_at={self.expires_at!r})"
-
-
-class TokenError(URLError):
-    """Raised if there is no usable access token.
-
-    ``reason`` and ``str()`` are the same text: one line, without the secret, the assertion and
-    the token. If the server echoes the assertion, its signature is removed. The other attributes
-    hold what the token endpoint answered. Do not log them: they are not changed.
-
-    status: int, the HTTP status, or None if no answer could be read.
-    error, error_description: str, or None (RFC 6749, section 5.2).
-    body: bytes, up to 64 KiB. It is empty after a 2xx answer, which may contain a token.
-    retry_after: float, the seconds that the server asks you to wait, or None.
-    """
-
-    status: int | None = None
-    error: str | None = None
-    error_description: str | None = None
-    body: bytes = b""
-    retry_after: float | None = None
-    _is_transient: bool = False
-
-    def __str__(self) -> str:
-        return str(self.reason)
-
-
-def _check_type(name: str, value: object, expected: type) -> None:
-    if not isinstance(value, expected):
-        raise TypeError(f"{name} must be {expected.__name__}, not {type(value).__name__}")
-
-
-def _excerpt(text: str) -> str:
-    """Return the first 200 characters as a repr, so that they fit on one line."""
-    return repr(text[:200])
-
-
-# Signing
-
-_JWT_HEADER = b'{"alg":"HS256","typ":"JWT"}'
-# Visible ASCII, except the double quote and the backslash.
-_SCOPE = r"[!#-\[\]-~]+"
-
-
-def _base64url(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _utf8(name: str, text: Any) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be str or bytes, not {type(text).__name__}")
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # Hide the original error: it shows a part of the text, which may be the secret.
-        raise ValueError(f"{name} contains a character that UTF-8 cannot encode") from None
-
-
-def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
-    """Return a JWT of ``claims``, signed with HMAC-SHA256 (RFC 7519; RFC 7515).
-
-    claims: a mapping with values that JSON can hold. Their order is kept.
-    secret: bytes, or a str, which is encoded as UTF-8.
-
-    Raises TypeError or ValueError for claims that JSON cannot hold, and for a secret that is
-    neither bytes nor text that UTF-8 can encode.
-    """
-    _check_type("claims", claims, Mapping)
-    payload = json.dumps(dict(claims), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    signing_input = _base64url(_JWT_HEADER) + b"." + _base64url(payload.encode())
-    signature = hmac.digest(_utf8("secret", secret), signing_input, "sha256")
-    return (signing_input + b"." + _base64url(signature)).decode()
-
-
-def format_scopes(scopes: str | Iterable[str]) -> str:
-    """Return scopes in upper case, in the order given, with one space between them.
-
-    scopes: a str, or an iterable of str. Each may hold several scopes, separated by white space
-    or "+".
-
-    Raises ValueError if there is no scope, or if one contains a character that is not allowed
-    (RFC 6749, section 3.3). Raises TypeError if ``scopes`` or one of its items has a wrong type.
-    """
-    try:
-        text = scopes if isinstance(scopes, str) else " ".join(scopes)
-    except TypeError:
-        raise TypeError("scopes must be a str or an iterable of str") from None
-    names = text.replace("+", " ").split()
-    if not names:
-        raise ValueError("scopes must name at least one scope; to get all scopes, leave it out")
-    for name in names:
-        if not re.fullmatch(_SCOPE, name):
-            raise ValueError(
-                "scopes must be visible ASCII, without double quotes or backslashes:"
-                f" {_excerpt(name)}"
-            )
-    return " ".join(names).upper()
-
-
-# Origins
-
-_URL = re.compile(
-    r"""
-    (https?) ://
-    ( [a-z0-9_-]+ (?: \. [a-z0-9_-]+ )*             # a name or an IPv4 address
-    | \[ (?: [0-9a-f]* : ){2} [0-9a-f:.]* \] )      # an IPv6 address
-    (?: : ( [1-9][0-9]{0,4} ) )?                     # a port
-    (?: [/?\#] .* )?
-    """,
-    re.ASCII | re.DOTALL | re.IGNORECASE | re.VERBOSE,
-)
-_DEFAULT_PORT = {"http": 80, "https": 443}
-
-
-def _origin(url: str) -> tuple[str, str, int] | None:
-    """Return the scheme, host and port of an HTTP URL, or None for any other text.
-
-    Also return None for a URL whose host some programs read differently, such as one with user
-    info or an escaped host. Such a URL never gets a credential.
-    """
-    match = _URL.fullmatch(url)
-    if match is None:
-        return None
-    scheme = match[1].lower()
-    host = match[2].lower()
-    port = int(match[3] or _DEFAULT_PORT[scheme])
-    return (scheme, host, port) if port <= 65535 else None
-
-
-# Settings
-
-_URN_PREFIX = "urn:atlassian:connect:"
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_GOVERNMENT_DOMAINS = (".atlassian-us-gov-mod.net", ".atlassian-us-gov-mod.com")
-_VISIBLE_ASCII = "[!-~]+"
-# What can be wrong with a URL: a pattern that finds the fault, and what to say about it.
-_URL_FAULTS = (
-    (r"[^!-~]", "must be visible ASCII, without spaces"),
-    (r"^(?!(?i:https?)://)", "must start with https://"),
-    (r"\\", "must not contain a backslash"),
-    (r"^[^/]*//[^/?#]*@", "must not contain a user name or password"),
-    (r"[?#]", "must not contain a query or a fragment: remove '?' or '#' and what follows"),
-)
-# Common mistakes in an account ID: a character that shows the mistake, and what to say about it.
-_SUBJECT_FAULTS = {
-    "@": "not an e-mail address",
-    "/": "not a URL: take the last part of the address of the profile page",
-    "%": 'not percent-encoded: put ":" in place of "%3A"',
-}
-
-
-def _check_url(name: str, url: str) -> None:
-    _check_type(name, url, str)
-    suffix = f": {_excerpt(url)}"
-    if re.search("[@?#]", url):
-        suffix = " (the URL is not shown, as it may hold a secret)"
-    for pattern, fault in _URL_FAULTS:
-        if re.search(pattern, url):
-            raise ValueError(f"{name} {fault}{suffix}")
-    origin = _origin(url)
-    if origin is None:
-        raise ValueError(
-            f"{name} must have a valid host name, and its port must be from 1 to 65535{suffix}"
-        )
-    if origin[0] == "http" and origin[1] not in _LOOPBACK:
-        raise ValueError(
-            f"{name} must start with https:// (or be on {', '.join(_LOOPBACK)}){suffix}"
-        )
-
-
-def _check_printable(name: str, text: str) -> None:
-    _check_type(name, text, str)
-    if not text:
-        raise ValueError(f"{name} must not be empty")
-    if " " in text or not text.isprintable():
-        raise ValueError(
-            f"{name} must not contain spaces or unprintable characters: {_excerpt(text)}"
-        )
-
-
-def _check_subject(subject: str) -> None:
-    _check_type("subject", subject, str)
-    if subject.startswith(_URN_PREFIX):
-        _check_printable("subject", subject)
-        return
-    if re.fullmatch("[A-Za-z0-9:_-]+", subject):
-        return
-    hint = "made of letters, digits, ':', '-' and '_'"
-    for character, fault in _SUBJECT_FAULTS.items():
-        if character in subject:
-            hint = fault
-            break
-    raise ValueError(f"subject must be an account ID, {hint}: {_excerpt(subject)}")
-
-
-def _check_secret(secret: str | bytes) -> None:
-    """Raise an error if the secret is unusable. The error never contains it."""
-    if not _utf8("client_secret", secret):
-        raise ValueError("client_secret must not be empty")
-    if isinstance(secret, bytes):
-        return
-    if secret != secret.strip():
-        raise ValueError(
-            "client_secret must not start or end with white space, such as a line break"
-        )
-    if not secret.isprintable():
-        raise ValueError(
-            "client_secret must not contain unprintable characters, such as a byte order mark"
-        )
-
-
-def _check_endpoint(endpoint: Endpoint) -> None:
-    _check_type("endpoint", endpoint, Endpoint)
-    _check_type("auth_url", endpoint.auth_url, str)
-    if not _utf8("auth_url", endpoint.auth_url):
-        raise ValueError("auth_url must not be empty")
-    _check_url("token_url", endpoint.token_url)
-
-
-def _check_site(base_url: str) -> None:
-    """Raise an error for a path other than /wiki. Atlassian's sites use no other."""
-    scheme, _, host_and_path = base_url.partition("://")
-    host, _, path = host_and_path.partition("/")
-    if path not in ("", "wiki"):
-        site = f"{scheme}://{host}"
-        raise ValueError(
-            f"base_url must be {site} for Jira, or {site}/wiki for Confluence,"
-            f" not {_excerpt(base_url)}"
-        )
-
-
-def _endpoint_of(base_url: str) -> Endpoint:
-    origin = _origin(base_url)
-    is_government = origin is not None and origin[1].endswith(_GOVERNMENT_DOMAINS)
-    return ATLASSIAN_GOVERNMENT if is_government else ATLASSIAN
-
-
-def _missing(names: Iterable[str], values: Mapping[str, Any]) -> list[str]:
-    return [name for name in names if not values.get(name)]
-
-
 class Config:
     """The settings: a site, a user to act as, and the credentials of an app.
 
     base_url: str, the URL of the site. For Confluence it ends in "/wiki".
     subject: str, the account ID of the user, or a whole "urn:atlassian:connect:..." URN.
     client_id: str, the "oauthClientId" that Atlassian sends when the app is installed.
-    client_secret: str or bytes, the "sharedSecret" that Atlassian sends.
-    scopes: what ``format_scopes`` takes, or None for all the scopes that the app has.
+    client_secret: str, the "sharedSecret" that Atlassian sends.
+    scopes: what ``format_scopes`` takes, or None for all the scopes of the app.
     endpoint: Endpoint, the authorization server, or None for Atlassian's own.
 
     Each argument becomes an attribute, which you cannot set: use ``replace`` to make another
-    Config. In the attributes, ``base_url`` has no slash at its end, ``scopes`` is a str or None,
-    and ``endpoint`` is never None.
+    Config. In the attributes, ``base_url`` is in lower case and has no slash at its end,
+    ``scopes`` is a str or None, and ``endpoint`` is never None.
 
-    Raises ValueError, or TypeError for a wrong type. The message begins with the name of the
-    argument, or of the field of ``endpoint``, and does not contain the secret.
+    Raises ValueError, which names every wrong setting, one a line. Raises TypeError for a wrong
+    type.
 
     Source: Atlassian, "User impersonation for Connect apps".
     """
 
-    _is_frozen = False
+    base_url: str
+    subject: str
+    client_id: str
+    client_secret: str
+    scopes: str | None
+    endpoint: Endpoint
 
     def __init__(
         self,
@@ -404,38 +303,36 @@ class Config:
         base_url: str,
         subject: str,
         client_id: str,
-        client_secret: str | bytes,
+        client_secret: str,
         scopes: str | Iterable[str] | None = None,
         endpoint: Endpoint | None = None,
     ) -> None:
-        _check_url("base_url", base_url)
-        _check_subject(subject)
-        _check_printable("client_id", client_id)
-        _check_secret(client_secret)
-        self.base_url = base_url.rstrip("/")
-        self.subject = subject
-        self.client_id = client_id
-        self.client_secret = client_secret
-        self.scopes = None if scopes is None else format_scopes(scopes)
-        self.endpoint = _endpoint_of(self.base_url) if endpoint is None else endpoint
-        _check_endpoint(self.endpoint)
-        if self.endpoint in (ATLASSIAN, ATLASSIAN_GOVERNMENT):
-            _check_site(self.base_url)
-        # If this is None, replace() chooses the endpoint again.
-        self._endpoint_argument = endpoint
-        self._is_frozen = True
+        settings = {
+            "base_url": base_url,
+            "subject": subject,
+            "client_id": client_id,
+            "client_secret": client_secret,
+        }
+        if scopes is not None:
+            settings["scopes"] = _join_scopes(scopes)
+        _check_type("endpoint", endpoint, Endpoint, type(None))
+        urls = endpoint._asdict() if endpoint else {}
+        _check_settings({**settings, **urls})
+        site = base_url.lower().rstrip("/")
+        own = ATLASSIAN_GOVERNMENT if re.search(_GOVERNMENT_SITE, site) else ATLASSIAN
+        vars(self).update(
+            settings,
+            base_url=site,
+            scopes=None if scopes is None else settings["scopes"].upper(),
+            endpoint=endpoint or own,
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
-        if self._is_frozen:
-            raise AttributeError(f"a Config is immutable: use config.replace({name}=...)")
-        super().__setattr__(name, value)
+        raise AttributeError(f"a Config is immutable: use config.replace({name}=...)")
 
     def __repr__(self) -> str:
-        return (
-            f"Config(base_url={self.base_url!r}, subject={self.subject!r},"
-            f" client_id={self.client_id!r}, client_secret=...,"
-            f" scopes={self.scopes!r}, endpoint={self.endpoint!r})"
-        )
+        shown = [f"{name}={value!r}" for name, value in vars(self).items() if "secret" not in name]
+        return f"Config({', '.join(shown)})"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
@@ -443,80 +340,31 @@ class Config:
 
         Required: JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID and JIRA_CLIENT_SECRET. Optional:
         JIRA_SCOPES; JIRA_AUTH_URL and JIRA_TOKEN_URL, both or neither. An empty variable counts
-        as unset.
+        as missing.
 
         environ: a mapping, or None for ``os.environ``.
 
-        Raises ValueError. The message names the missing or invalid variables.
+        Raises what ``Config`` raises.
         """
         environ = os.environ if environ is None else environ
-        required = ["JIRA_BASE_URL", "JIRA_SUBJECT", "JIRA_CLIENT_ID", "JIRA_CLIENT_SECRET"]
-        endpoint = Endpoint(environ.get("JIRA_AUTH_URL", ""), environ.get("JIRA_TOKEN_URL", ""))
-        if any(endpoint):
-            required += ["JIRA_AUTH_URL", "JIRA_TOKEN_URL"]
-        missing = _missing(required, environ)
-        if missing:
-            raise ValueError(f"environment variables are missing or empty: {', '.join(missing)}")
-        try:
-            return cls(
-                base_url=environ["JIRA_BASE_URL"],
-                subject=environ["JIRA_SUBJECT"],
-                client_id=environ["JIRA_CLIENT_ID"],
-                client_secret=environ["JIRA_CLIENT_SECRET"],
-                scopes=environ.get("JIRA_SCOPES") or None,
-                endpoint=endpoint if any(endpoint) else None,
-            )
-        except ValueError as error:
-            # Every message of Config begins with a name, such as "base_url".
-            argument, _, fault = str(error).partition(" ")
-            raise ValueError(f"JIRA_{argument.upper()} {fault}") from None
-
-    @classmethod
-    def from_installation(
-        cls,
-        payload: Mapping[str, Any],
-        *,
-        subject: str,
-        scopes: str | Iterable[str] | None = None,
-        endpoint: Endpoint | None = None,
-    ) -> Config:
-        """Return a Config made from what Atlassian posts to the app's "installed" hook.
-
-        payload: a mapping, the JSON object of the hook, parsed.
-        subject, scopes, endpoint: as for ``Config``.
-
-        Raises ValueError if the payload lacks a key. Also raises what ``Config`` raises.
-        """
-        _check_type("payload", payload, Mapping)
-        missing = _missing(["baseUrl", "oauthClientId", "sharedSecret"], payload)
-        if missing:
-            hint = ""
-            if "oauthClientId" in missing:
-                hint = "; Atlassian sends oauthClientId only to apps with the ACT_AS_USER scope"
-            raise ValueError(f"payload lacks {', '.join(missing)}{hint}")
-        return cls(
-            base_url=payload["baseUrl"],
-            subject=subject,
-            client_id=payload["oauthClientId"],
-            client_secret=payload["sharedSecret"],
-            scopes=scopes,
-            endpoint=endpoint,
-        )
+        values: Any = {name: environ.get(f"JIRA_{name.upper()}") or None for name in _RULES}
+        auth_url = values.pop("auth_url")
+        token_url = values.pop("token_url")
+        if auth_url or token_url:
+            values["endpoint"] = Endpoint(auth_url, token_url)
+        return cls(**values)
 
     def replace(self, **changes: Any) -> Config:
         """Return another Config with some arguments changed, such as ``subject``.
 
+        If the endpoint is Atlassian's own, it is chosen again for the new ``base_url``.
+
         Raises what ``Config`` raises.
         """
-        arguments: dict[str, Any] = {
-            "base_url": self.base_url,
-            "subject": self.subject,
-            "client_id": self.client_id,
-            "client_secret": self.client_secret,
-            "scopes": self.scopes,
-            "endpoint": self._endpoint_argument,
-        }
-        return type(self)(**{**arguments, **changes})
+        arguments = dict(vars(self))
+        if self.endpoint in (ATLASSIAN, ATLASSIAN_GOVERNMENT):
+            del arguments["endpoint"]
+        return Config(**{**arguments, **changes})
 
     def claims(self, now: float | None = None) -> ClaimSet:
         """Return the claim set of an assertion that is issued ``now``.
@@ -538,336 +386,284 @@ class Config:
         """Return the signed JWT of ``claims(now)``. It is a credential until it expires."""
         return encode_jwt(self.claims(now)._asdict(), self.client_secret)
 
-    def token_source(
-        self,
-        *handlers: BaseHandler | type[BaseHandler],
-        token: Token | None = None,
-        timeout: float = 30.0,
-        leeway: float = 10.0,
-    ) -> TokenSource:
-        """Short for ``TokenSource(config, ...)``, with the same arguments."""
-        return TokenSource(self, *handlers, token=token, timeout=timeout, leeway=leeway)
 
-    def opener(self, *handlers: BaseHandler | type[BaseHandler]) -> OpenerDirector:
-        """Return an opener that adds the token to requests to the site.
-
-        Short for ``config.token_source(*handlers).opener()``.
-        """
-        return self.token_source(*handlers).opener()
-
-    def auth(self, *handlers: BaseHandler | type[BaseHandler]) -> BearerAuth:
-        """Return a ``BearerAuth`` for requests or httpx.
-
-        Short for ``config.token_source(*handlers).auth()``.
-        """
-        return self.token_source(*handlers).auth()
+# Tokens
 
 
-# Openers
+class Token(NamedTuple):
+    """An access token.
+
+    access_token: str.
+    expires_at: float, seconds since the epoch, or None if no expiry is known.
+
+    To keep a token between runs, write ``token._asdict()`` as JSON and read it back with
+    ``Token(**saved)``.
+    """
+
+    access_token: str
+    expires_at: float | None = None
+
+    def is_expired(self, leeway: float = 10.0) -> bool:
+        """Return whether the token has expired, or will within ``leeway`` seconds."""
+        return self.expires_at is not None and self.expires_at - leeway <= time.time()
+
+    @property
+    def authorization(self) -> str:
+        """The value of the Authorization header, a str (RFC 6750, section 2.1)."""
+        return f"Bearer {self.access_token}"
+
+    def __repr__(self) -> str:
+        return f"Token(access_token=..., expires_at={self.expires_at!r})"
 
 
-def _copy_handler(handler: Any) -> Any:
+class TokenError(URLError):
+    """Raised if there is no usable access token.
+
+    ``reason`` and ``str()`` are the same line of text. It shows no secret, assertion or token.
+
+    status: int, the HTTP status of the token endpoint's answer, or None if there was no answer.
+    error, error_description: str, what the server sent, or None (RFC 6749, section 5.2). They may
+        repeat the assertion, so do not log them.
+    retry_after: float, the seconds that the server asks you to wait, or None.
+    is_transient: bool, whether a later exchange may succeed with nothing changed.
+    """
+
+    status: int | None = None
+    error: str | None = None
+    error_description: str | None = None
+    retry_after: float | None = None
+    is_transient: bool = False
+
+    def __str__(self) -> str:
+        return str(self.reason)
+
+
+# The token endpoint
+
+_LARGEST = sys.float_info.max
+# In seconds. An assertion is backdated so that it is valid even if this machine's clock is fast.
+_BACKDATED = 10
+_SHORTEST_TIMEOUT = 0.001
+_MAX_BODY = 65536  # bytes
+_TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
+
+
+def _read_body(answer: Any, timeout: float) -> bytearray:
+    """Read at most 64 KiB, for ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    body = bytearray()
+    while piece := answer.read1(_MAX_BODY - len(body)):
+        body += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer took too long")
+    return body
+
+
+def _make_error(request: Request, problem: str, is_transient: bool) -> TokenError:
+    """Return a TokenError that names the token URL, the proxy if there is one, and the problem."""
+    via = ""
+    if f"://{request.host}/" not in request.full_url:
+        # urllib has replaced the host, as it does in a request that goes through a proxy.
+        via = f" via proxy {_quote(request.host)[1:-1]}"
+    token_error = TokenError(f"no access token from {request.full_url}{via}: {problem}")
+    token_error.is_transient = is_transient
+    return token_error
+
+
+def _network_error(request: Request, error: Exception) -> TokenError:
+    """Return the TokenError for an attempt that got no answer."""
+    from ssl import SSLCertVerificationError
+
+    # urllib makes an error of the connection the reason of a URLError.
+    cause = getattr(error, "reason", error)
+    if not isinstance(cause, Exception):
+        cause = error
+    problem = type(cause).__name__
+    if not isinstance(cause, OSError):
+        # Its text may hold the answer, or the password of a proxy.
+        return _make_error(request, problem, isinstance(cause, IncompleteRead))
+    # If a proxy refuses a password, do not send it again: that may lock the account.
+    is_refused_by_proxy = str(cause).startswith("Tunnel connection failed: 4")
+    is_lasting = is_refused_by_proxy or isinstance(cause, SSLCertVerificationError)
+    token_error = _make_error(request, f"{problem}: {_quote(str(cause))}", not is_lasting)
+    # Its traceback would keep the local variables of the callers alive.
+    token_error.__cause__ = cause.with_traceback(None)
+    return token_error
+
+
+def _parse_json(text: str | bytearray) -> Any:
+    """Return what a JSON text holds, or None if it is not JSON."""
+    try:
+        # So that every number is a float.
+        return json.loads(text, parse_int=float)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parse_token(content: dict[str, Any], sent_at: float) -> Token | str:
+    """Return the token in an answer, or what is wrong with it (RFC 6749, section 5.1)."""
+    access_token = content.get("access_token")
+    if not isinstance(access_token, str) or not re.fullmatch(_VISIBLE_ASCII, access_token):
+        return "access_token is missing or not visible ASCII"
+    if str(content.get("token_type", "Bearer")).lower() != "bearer":
+        return "token_type is not Bearer"
+    lifetime = content.get("expires_in", 0.0)
+    if isinstance(lifetime, str):
+        lifetime = _parse_json(lifetime)
+    if not isinstance(lifetime, float) or not 0 <= lifetime <= _LARGEST:
+        return "expires_in is not a number of seconds"
+    return Token(access_token, sent_at + lifetime if lifetime else None)
+
+
+def _clock_hint(headers: Any, sent_at: float) -> str:
+    """Return by how much this machine's clock is wrong, or "" if the Date does not show that."""
+    try:
+        date = float(timegm(parsedate(headers["Date"])))
+    except (LookupError, OverflowError, TypeError, ValueError):
+        return ""  # there is no Date, or it makes no sense
+    # The server set the Date between sending and now, if the clock is right.
+    nearest = min(max(date, sent_at), time.time())
+    error = nearest - date
+    if abs(error) <= 10:
+        return ""
+    return f"; this machine's clock is {abs(error):.0f} s {'fast' if error > 0 else 'slow'}"
+
+
+def _text(value: object) -> str | None:
+    """Return a value if it is text, and not empty."""
+    return value if value and isinstance(value, str) else None
+
+
+def _describe(answer: Any, body: bytearray, content: dict[str, Any]) -> str:
+    """Return what an answer without a token says: its error, or else what it is."""
+    shown = {name: _text(content.get(name)) for name in ("error", "error_description")}
+    if not shown["error"]:
+        shown = {name: answer.headers[name] for name in ("Location", "Content-Type")}
+        if answer.status >= 300:  # else the body may hold a token
+            shown["body"] = body.decode(errors="replace")
+    return "".join(f", {name} {_quote(text)}" for name, text in shown.items() if text)
+
+
+def _parse_answer(
+    request: Request, answer: Any, body: bytearray, sent_at: float
+) -> Token | TokenError:
+    """Return the token in an answer, or a TokenError that says what the answer holds instead."""
+    json_body = _parse_json(body)
+    members = json_body.items() if isinstance(json_body, dict) else ()
+    content = {name: value for name, value in members if value is not None}
+    problem = f"HTTP {answer.status}"
+    if 200 <= answer.status < 300 and not content.get("error"):
+        token = _parse_token(content, sent_at)
+        if isinstance(token, Token):
+            return token
+        problem += f", {token}"
+    problem += _describe(answer, body, content) + _clock_hint(answer.headers, sent_at)
+    token_error = _make_error(request, problem, answer.status in _TRANSIENT_STATUS)
+    token_error.status = answer.status
+    token_error.error = _text(content.get("error"))
+    token_error.error_description = _text(content.get("error_description"))
+    retry_after = answer.headers.get("Retry-After", "")
+    if re.fullmatch("[0-9]+", retry_after):
+        token_error.retry_after = float(retry_after)
+    return token_error
+
+
+def _attempt(
+    config: Config, opener: OpenerDirector, deadline: float, timeout: float
+) -> Token | TokenError:
+    """Make one token request, with a fresh assertion (RFC 7523, section 2.1)."""
+    sent_at = time.time()
+    form = {"grant_type": GRANT_TYPE, "assertion": config.assertion(sent_at - _BACKDATED)}
+    if config.scopes:
+        form["scope"] = config.scopes
+    headers = {
+        "Accept": "application/json",
+        "Content-Type": "application/x-www-form-urlencoded",
+        # Some firewalls refuse urllib's own name.
+        "User-Agent": f"jira-jwt-oauth/{__version__}",
+    }
+    request = Request(config.endpoint.token_url, urlencode(form).encode(), headers)
+    time_left = max(deadline - time.monotonic(), _SHORTEST_TIMEOUT)
+    try:
+        with opener.open(request, timeout=time_left) as answer:
+            body = _read_body(answer, timeout)
+    except (OSError, HTTPException, ValueError) as error:
+        return _network_error(request, error)
+    return _parse_answer(request, answer, body, sent_at)
+
+
+def _exchange(config: Config, opener: OpenerDirector, timeout: float) -> Token | TokenError:
+    """Return a new token, or the error of the last attempt. Make at most three attempts."""
+    deadline = time.monotonic() + timeout
+    for shortest_wait in (0.5, 1.0):
+        outcome = _attempt(config, opener, deadline, timeout)
+        if isinstance(outcome, Token) or not outcome.is_transient:
+            return outcome
+        wait = max(shortest_wait, outcome.retry_after or 0)
+        if isinstance(outcome.__cause__, TimeoutError) or wait >= deadline - time.monotonic():
+            return outcome
+        time.sleep(wait)
+    return _attempt(config, opener, deadline, timeout)
+
+
+# The token source
+
+_DAY = 86400  # seconds
+
+
+def _copy(handler: Any) -> Any:
+    """Return a shallow copy of a handler, as a handler knows only one opener, its ``parent``.
+
+    The copy shares what is expensive, such as an SSL context with all its certificates.
+    """
     if not hasattr(handler, "add_parent"):
         raise TypeError(
             f"handlers must be urllib handlers, not {type(handler).__name__}: pass a proxy as"
             " ProxyHandler({'https': url}) and an SSL context as HTTPSHandler(context=context)"
         )
-    copied = copy.copy(handler)
-    if isinstance(handler, ProxyHandler):
-        # A ProxyHandler stores functions that call the original. Make new ones for the copy.
-        ProxyHandler.__init__(copied, handler.proxies)  # type: ignore[attr-defined]
-    return copied
+    # A ProxyHandler holds functions that call the original, and so would a copy of it.
+    is_proxy = type(handler) is ProxyHandler
+    return ProxyHandler(handler.proxies) if is_proxy else copy.copy(handler)
 
 
-def _with_defaults(handlers: Iterable[Any]) -> list[Any]:
-    """Return copies of handlers, and the default handlers of urllib that they do not replace."""
-    opener: Any = build_opener(*map(_copy_handler, handlers))
-    return list(opener.handlers)
-
-
-def _opener(handlers: Iterable[Any]) -> OpenerDirector:
-    """Return an opener with copies of handlers, as a handler belongs to one opener.
-
-    The copies share what is expensive, such as an SSL context with all its certificates.
-    """
+def _new_opener(handlers: Iterable[Any]) -> OpenerDirector:
     opener = OpenerDirector()
     for handler in handlers:
-        opener.add_handler(_copy_handler(handler))
+        opener.add_handler(_copy(handler))
     return opener
 
 
-# The token endpoint
-
-# All times are in seconds. Assertions are back-dated so that the server accepts them even if this
-# machine's clock is a little fast.
-_BACK_DATED = 10.0
-_MAX_CLOCK_ERROR = 10.0
-_MAX_SOCKET_TIMEOUT = 86400.0
-# Before the second and the third attempt. Up to half is added at random.
-_WAITS = (0.5, 1.0)
-
-_MAX_BODY = 65536  # bytes
-_TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
-_TRANSIENT_ERROR = ("temporarily_unavailable", "server_error")
-_NUMBER = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
-_HEADERS = {
-    "Accept": "application/json",
-    "Content-Type": "application/x-www-form-urlencoded",
-    # Some firewalls refuse urllib's own name.
-    "User-Agent": f"jira-jwt-oauth/{__version__}",
-}
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] | None = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _parse_token(content: Mapping[str, Any], sent_at: float) -> Token:
-    """Return the token in a JSON object (RFC 6749, section 5.1). Raises ValueError."""
-    access_token = content.get("access_token")
-    if not isinstance(access_token, str) or not re.fullmatch(_VISIBLE_ASCII, access_token):
-        raise ValueError("access_token is missing or not visible ASCII")
-    token_type = content.get("token_type")
-    if token_type is not None and str(token_type).lower() != "bearer":
-        raise ValueError("token_type is not Bearer")
-    lifetime = _lifetime(content.get("expires_in"))
-    expires_at = sent_at + lifetime if lifetime else None
-    return Token(access_token, expires_at)
-
-
-def _lifetime(expires_in: object) -> float:
-    """Return a lifetime in seconds, or 0 if none is known. A 0 from the server means the same.
-
-    Raises ValueError.
-    """
-    if expires_in is None:
-        return 0.0
-    number = str(expires_in)
-    if not re.fullmatch(_NUMBER, number) or math.isinf(float(number)):
-        raise ValueError("expires_in is not a number of seconds")
-    return float(number)
-
-
-def _read_body(response: Any, deadline: float) -> bytes:
-    """Read at most 64 KiB, and check the deadline after each piece."""
-    body = bytearray()
-    while len(body) < _MAX_BODY:
-        piece = response.read1(_MAX_BODY - len(body))
-        if not piece:
-            break
-        body += piece
-        if time.monotonic() > deadline:
-            raise TimeoutError("the answer took too long")
-    return bytes(body)
-
-
-def _is_transient(failure: object) -> bool:
-    """Return whether another attempt may succeed after a failure of the network."""
-    if str(failure).startswith("Tunnel connection failed: 4"):
-        return False  # the proxy refuses; sending a wrong password again may lock the account
-    if isinstance(failure, (TimeoutError, ValueError)):
-        return False  # the error for a certificate that does not verify is a ValueError
-    return isinstance(failure, (OSError, IncompleteRead))
-
-
-class _Answer:
-    """What the token endpoint answered."""
-
-    def __init__(self, status: int, headers: Any, body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.text = body.decode("utf-8-sig", "replace")
-        self.content = _json_object(self.text)
-        self.is_success = 200 <= status < 300
-        self.error = self._field("error")
-        self.error_description = self._field("error_description")
-
-    def _field(self, name: str) -> str | None:
-        value = (self.content or {}).get(name)
-        return value if value and isinstance(value, str) else None
-
-    @property
-    def retry_after(self) -> float | None:
-        value = str(self.headers.get("Retry-After")).strip()
-        return float(value) if re.fullmatch("[0-9]+", value) else None
-
-    @property
-    def is_transient(self) -> bool:
-        is_not_json = self.is_success and self.content is None
-        is_busy = self.status in _TRANSIENT_STATUS or self.error in _TRANSIENT_ERROR
-        return is_not_json or is_busy
-
-
-class _Attempt:
-    """One attempt to get a token: a request with an assertion, and the answer to it.
-
-    Source: RFC 7523, section 2.1.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.sent_at = time.time()
-        assertion = config.assertion(self.sent_at - _BACK_DATED)
-        self.signature = assertion.split(".")[2]
-        form = {"grant_type": GRANT_TYPE, "assertion": assertion}
-        if config.scopes is not None:
-            form["scope"] = config.scopes
-        self.token_url = config.endpoint.token_url
-        self.request = Request(self.token_url, urlencode(form).encode(), _HEADERS)
-        self.host = self.request.host
-
-    def send(self, opener: OpenerDirector, deadline: float) -> _Answer:
-        """Send the request. Return the answer, even if it is a refusal. Raises TokenError."""
-        # A socket timeout of 0 means "do not wait", and a very large one overflows.
-        time_left = max(deadline - time.monotonic(), 0.001)
-        timeout = min(time_left, _MAX_SOCKET_TIMEOUT)
-        try:
-            with opener.open(self.request, timeout=timeout) as response:
-                body = _read_body(response, deadline)
-                return _Answer(response.getcode(), response.headers, body)
-        except (OSError, HTTPException, ValueError, TypeError) as error:
-            # Python's parser raises TypeError for some malformed headers.
-            reason = error.reason if isinstance(error, URLError) else error
-            kind = "" if isinstance(reason, str) else f"{type(reason).__name__}: "
-            # The text may quote the URL of a proxy, with a password: hide all from "/" to "@".
-            text = re.sub("^([^/]*/).*@", r"\1...@", str(reason))
-            token_error = self.make_error(kind + self.excerpt(text))
-            token_error._is_transient = _is_transient(reason)
-            # Chain only these two. Others may quote the answer, with an assertion in it.
-            raise token_error from (error if isinstance(error, (OSError, TypeError)) else None)
-
-    def token(self, answer: _Answer) -> Token:
-        """Return the token in an answer. Turns a ValueError of ``parse`` into a TokenError."""
-        try:
-            return self.parse(answer)
-        except ValueError as problem:
-            hint = self.clock_hint(answer)
-            token_error = self.make_error(f"HTTP {answer.status}, {problem}{hint}")
-            token_error.status = answer.status
-            token_error.error = answer.error
-            token_error.error_description = answer.error_description
-            token_error.body = b"" if answer.is_success else answer.body
-            token_error.retry_after = answer.retry_after
-            token_error._is_transient = answer.is_transient
-            raise token_error from None
-
-    def parse(self, answer: _Answer) -> Token:
-        """Check an answer, and return its token. Raises ValueError, which says what is wrong."""
-        if answer.error:
-            texts = [answer.error, answer.error_description]
-            raise ValueError(", ".join(self.excerpt(text) for text in texts if text))
-        if 300 <= answer.status < 400:
-            location = self.excerpt(answer.headers.get("Location", ""))
-            raise ValueError(f"a redirect (Location: {location}), which is not followed")
-        if not answer.is_success:
-            raise ValueError(self.excerpt(answer.text) if answer.text else "an empty answer")
-        if answer.content is None:
-            content_type = self.excerpt(answer.headers.get("Content-Type", ""))
-            raise ValueError(f"not a complete JSON object (Content-Type: {content_type})")
-        return _parse_token(answer.content, self.sent_at)
-
-    def clock_hint(self, answer: _Answer) -> str:
-        """Return a hint if the Date of a refusal shows that the clock is wrong, else ""."""
-        if answer.status not in (400, 401):
-            return ""
-        try:
-            date: Any = parsedate(answer.headers.get("Date"))
-            server_time = float(timegm(date))
-        except (LookupError, OverflowError, TypeError, ValueError):
-            return ""  # there is no Date, or it makes no sense
-        # The server set the Date at some time between sending and now.
-        seconds_fast = self.sent_at - server_time
-        seconds_slow = server_time - time.time()
-        if seconds_fast > _MAX_CLOCK_ERROR:
-            return f"; this machine's clock is {seconds_fast:.0f} s fast"
-        if seconds_slow > _MAX_CLOCK_ERROR:
-            return f"; this machine's clock is {seconds_slow:.0f} s slow"
-        return ""
-
-    def make_error(self, problem: str) -> TokenError:
-        """Return a TokenError that names the token URL, the proxy if any, and the problem."""
-        via = ""
-        if self.request.host != self.host:  # urllib replaces the host with the proxy
-            proxy = self.excerpt(self.request.host).strip("'")
-            via = f" via proxy {proxy}"
-        return TokenError(f"no access token from {self.token_url}{via}: {problem}")
-
-    def excerpt(self, text: str) -> str:
-        """Return the start of a text, without the signature that was sent."""
-        return _excerpt(text.replace(self.signature, "..."))
-
-
-class _TokenEndpoint:
-    """Fetches tokens, and tries again after transient failures."""
-
-    def __init__(self, config: Config, handlers: Iterable[Any]) -> None:
-        self._config = config
-        # Leave out the HTTPErrorProcessor: the handlers that it calls would follow a redirect,
-        # or answer a challenge with a password.
-        self._opener = _opener(h for h in handlers if not isinstance(h, HTTPErrorProcessor))
-
-    def fetch(self, timeout: float) -> Token:
-        """Return a new token. Raises TokenError after at most three attempts."""
-        deadline = time.monotonic() + timeout
-        for wait in _WAITS:
-            try:
-                return self._attempt(deadline)
-            except TokenError as error:
-                jittered = random.uniform(wait, 1.5 * wait)
-                delay = jittered if error.retry_after is None else error.retry_after
-                if not error._is_transient or delay >= deadline - time.monotonic():
-                    raise
-            time.sleep(delay)
-        return self._attempt(deadline)
-
-    def _attempt(self, deadline: float) -> Token:
-        attempt = _Attempt(self._config)
-        answer = attempt.send(self._opener, deadline)
-        return attempt.token(answer)
-
-
-# The token source
-
-
-class _State:
-    """A token or None, and later the outcome of its renewal: a new token, or an error.
-
-    An exchange asks the token endpoint for a token, with up to three attempts. After it, the
-    source switches to a new state. The threads that waited for the exchange still hold the old
-    state, and read the outcome from it.
-    """
-
-    def __init__(self, token: Token | None) -> None:
-        self.token = token
-        self.process = os.getpid()
-        # Held during the exchange. A signal handler that interrupts the exchange may need a token
-        # too. As the lock is reentrant, the handler makes its own exchange, and does not hang.
-        self.lock = threading.RLock()
-        self.outcome: Token | TokenError | None = None
-
-
-# Keeps out infinity, NaN, and an int that is too large for a float.
-_MAX_SECONDS = 1e300
-
-
-def _check_seconds(name: str, value: Any) -> None:
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not -_MAX_SECONDS <= value <= _MAX_SECONDS:
-        raise ValueError(f"{name} must be a finite number of seconds, not {value!r}")
+def _check_seconds(name: str, value: float, lowest: float, highest: float) -> None:
+    _check_type(name, value, float, int)
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} must be from {lowest} to {highest} seconds, not {value!r}")
 
 
 def _check_token(token: Token) -> None:
     _check_type("token", token, Token)
     _check_type("token.access_token", token.access_token, str)
     if not re.fullmatch(_VISIBLE_ASCII, token.access_token):
-        raise ValueError("token.access_token must be visible ASCII, and not empty")
+        raise ValueError("token.access_token must be visible ASCII")
     if token.expires_at is not None:
-        _check_seconds("token.expires_at", token.expires_at)
+        _check_seconds("token.expires_at", token.expires_at, -_LARGEST, _LARGEST)
+
+
+class _Held:
+    """A token and the exchange that will replace it.
+
+    At the end of the exchange, the source drops the whole object and takes a new one. So a thread
+    that still has the old one cannot change what the source holds: it can only take the outcome
+    of the exchange that it waited for, or drop a token that is not held any more.
+    """
+
+    outcome: Token | TokenError | None = None  # of the exchange
+
+    def __init__(self, token: Token | None) -> None:
+        self.token = token  # None if there is none, or if it was dropped
+        # Held during the exchange. It is reentrant for a signal handler that needs a token in the
+        # middle of the exchange: it makes an exchange of its own, where it could only wait forever.
+        self.lock = threading.RLock()
+        self.process = os.getpid()
 
 
 class TokenSource:
@@ -877,11 +673,9 @@ class TokenSource:
     handlers: urllib handlers or their classes, such as a ProxyHandler, or an HTTPSHandler with
         its own SSL context. They are copied, and serve the token request and ``opener()``.
     token: Token to start with, such as one kept from an earlier run, or None.
-    timeout: float, seconds for fetching a token, including retries. A slow body can take up to
-        twice as long. Slow or endless headers or lines between the chunks of a body, a slow name
-        server or proxy, or several addresses that do not answer can take longer. API calls have
-        a timeout of their own, which does not include the time for fetching a token.
-    leeway: float, how many seconds before its expiry a token is replaced.
+    timeout: float, seconds for fetching a token, including retries: more than 0, at most a day.
+        It limits each wait for the network, so that fetching a token can take longer.
+    leeway: float, how many seconds before its expiry a token is replaced, at most a day.
 
     Raises TypeError or ValueError, which name the argument.
     """
@@ -894,21 +688,23 @@ class TokenSource:
         timeout: float = 30.0,
         leeway: float = 10.0,
     ) -> None:
-        _check_type("config", config, Config)
-        _check_seconds("timeout", timeout)
-        if timeout <= 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
-        _check_seconds("leeway", leeway)
-        if leeway < 0:
-            raise ValueError(f"leeway must be 0 seconds or more, not {leeway!r}")
+        _check_seconds("timeout", timeout, _SHORTEST_TIMEOUT, _DAY)
+        _check_seconds("leeway", leeway, 0, _DAY)
         if token is not None:
             _check_token(token)
         self.config = config
         self._timeout = timeout
         self._leeway = leeway
-        self._handlers = _with_defaults(handlers)
-        self._endpoint = _TokenEndpoint(config, self._handlers)
-        self._state = _State(token)
+        self._held = _Held(token)
+        self._next_drop = 0.0  # by time.monotonic()
+        # With those of urllib's own handlers that the caller's do not replace.
+        opener: Any = build_opener(*map(_copy, handlers))
+        self._handlers = opener.handlers
+        # Only an HTTPErrorProcessor turns a 302 or a 401 into an action. Without one, the token
+        # request follows no redirect and answers no challenge, whatever other handlers there are.
+        self._token_opener = _new_opener(
+            handler for handler in self._handlers if not isinstance(handler, HTTPErrorProcessor)
+        )
 
     def token(self) -> Token:
         """Return the held token, or a new one if it has expired or was dropped.
@@ -918,42 +714,43 @@ class TokenSource:
 
         Raises TokenError.
         """
-        state = self._state
-        token = state.token
-        if token is not None and not token.is_expired(self._leeway):
+        held = self._held
+        token = held.token
+        if token and not token.is_expired(self._leeway):
             return token
-        if state.process != os.getpid():
-            # After a fork, the thread that holds the lock may exist only in the other process.
-            state = self._state = _State(None)
-        with state.lock:
-            if state.outcome is None:
-                state.outcome = self._exchange()
-            outcome = state.outcome
+        if held.process != os.getpid():
+            # This process was forked, perhaps while a thread of its parent held the lock.
+            held = _Held(None)
+            self._held = held
+        with held.lock:
+            outcome = held.outcome
+            if outcome is None:
+                outcome = _exchange(self.config, self._token_opener, self._timeout)
+                self._held = _Held(outcome if isinstance(outcome, Token) else None)
+                held.outcome = outcome
         if isinstance(outcome, TokenError):
-            # Each thread needs an exception object of its own.
+            # Each thread raises an error of its own, since raising it adds a traceback.
             raise copy.copy(outcome) from outcome.__cause__
         return outcome
-
-    def _exchange(self) -> Token | TokenError:
-        """Fetch a token and hold it. Return the token, or the error."""
-        try:
-            token = self._endpoint.fetch(self._timeout)
-        except TokenError as error:
-            self._state = _State(None)
-            return error
-        self._state = _State(token)
-        return token
 
     def invalidate(self, token: Token) -> bool:
         """Drop ``token`` if it is the one held, so that the next ``token()`` fetches another.
 
-        Returns True if it was dropped. Tokens are compared by their ``access_token``.
+        Tokens are compared by their ``access_token``. At most one a minute is dropped: some
+        resources answer 401 to every token, and a script that calls them in a loop must not fetch
+        a new token for each call.
+
+        Returns whether the token was dropped.
         """
-        state = self._state
-        held = state.token
-        if held is None or held.access_token != token.access_token:
+        held = self._held
+        current = held.token
+        now = time.monotonic()
+        is_held = current and current.access_token == token.access_token
+        if not is_held or now < self._next_drop:
             return False
-        state.token = None
+        # In this order: whoever finds that it is too early to drop it must not find it here either.
+        held.token = None
+        self._next_drop = now + 60
         return True
 
     def opener(self) -> OpenerDirector:
@@ -961,44 +758,26 @@ class TokenSource:
 
         The opener has the handlers of the source, and an ``HTTPBearerAuthHandler``.
         """
-        return _opener([*self._handlers, HTTPBearerAuthHandler(self)])
+        return _new_opener([*self._handlers, HTTPBearerAuthHandler(self)])
 
-    def auth(self) -> BearerAuth:
-        """Return a ``BearerAuth`` for requests or httpx."""
-        return BearerAuth(self)
+    def authorize(self, request: Any) -> Any:
+        """Set the Authorization header of a request to the site, and return the request.
+
+        It works as ``auth`` of a client of requests or httpx:
+
+            session.auth = source.authorize
+
+        request: anything with a ``url`` and ``headers``. A header that is already there is
+            replaced. A request to anywhere else is not changed.
+
+        Unlike an opener, it does not send a request again after a 401. Raises TokenError.
+        """
+        if _origin(str(request.url)) == _origin(self.config.base_url):
+            request.headers["Authorization"] = self.token().authorization
+        return request
 
 
 # The API calls
-
-_SECONDS_BETWEEN_DROPS = 60.0
-
-
-class _BearerRequest(Request):
-    """A copy of a request, with a token added.
-
-    urllib changes a request that it sends through a proxy. When you open the same request for the
-    third time, urllib sends it without TLS. So a copy is sent only once.
-    """
-
-    is_replay = False
-
-    def __init__(self, req: Request, handler: HTTPBearerAuthHandler, token: Token) -> None:
-        super().__init__(
-            req.full_url,
-            req.data,
-            req.headers,
-            req.origin_req_host,
-            req.unverifiable,
-            req.get_method(),
-        )
-        self.unredirected_hdrs.update(req.unredirected_hdrs)
-        # Attributes that urllib and http_error_401 may have set on the request.
-        for name in ("timeout", "redirect_dict", "is_replay"):
-            if hasattr(req, name):
-                setattr(self, name, getattr(req, name))
-        self.add_unredirected_header("Authorization", token.authorization)
-        self.handler = handler
-        self.token = token
 
 
 class HTTPBearerAuthHandler(BaseHandler):
@@ -1009,10 +788,10 @@ class HTTPBearerAuthHandler(BaseHandler):
     The site is the scheme, host and port of the base URL. A request to anywhere else, or with an
     Authorization header of its own, is sent without changes.
 
-    If the site answers 401, the handler drops the token, at most one a minute. If it then gets a
-    different token, and the body is bytes or None, it sends the request again, once.
+    If the site answers 401, the handler drops the token with ``source.invalidate``. If the source
+    then has another token, and the body is bytes or None, it sends the request again, once.
 
-    Opening a request raises TokenError if it cannot get a token.
+    Opening a request raises TokenError if the source cannot get a token.
 
     Source: RFC 6750.
     """
@@ -1022,41 +801,45 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def __init__(self, source: TokenSource) -> None:
         self.source = source
-        self._site = _origin(source.config.base_url)
-        # To compare with ``origin_req_host``, the host where urllib says that redirects began.
-        self._host = Request(source.config.base_url).origin_req_host
-        self._lock = threading.RLock()
-        self._next_drop = -math.inf
+        self._site: Any = _origin(source.config.base_url)
 
     def http_request(self, req: Any) -> Any:
-        """Return a copy of ``req`` with the token, or ``req`` itself if it needs no change."""
-        if self._is_mine(req):
-            # This handler sees its own copy again in two cases. One: the URL is http, and the
-            # proxy speaks TLS. To reach the proxy, ProxyHandler has changed the type of the copy
-            # to https, and opened the copy again. Let it pass: a new copy would be http like its
-            # URL, and ProxyHandler would change and open that one too, without end. (For an https
-            # URL, the test is false: behind a tunnel, has_proxy returns False.)
-            if req.has_proxy() and req.type == "https":
-                return req
-            # Two: another handler sends the request again. The token may be old, and urllib may
-            # have changed this copy for a proxy. Without the header, it gets a new copy below.
+        """Return a copy of ``req`` with the token, or ``req`` itself if it must not have it."""
+        if getattr(req, "bearer_handler", None) is self:
+            # It is opened again, by this handler or another. The token may be old, or the URL new.
             req.remove_header("Authorization")
-        if not self._may_bear_token(req):
+        if req.has_header("Authorization") or not self._is_for_site(req):
             return req
-        return _BearerRequest(req, self, self.source.token())
+        # A copy, because urllib changes a request that it sends through a proxy, and sends one that
+        # is opened for the third time without TLS.
+        method = req.get_method()
+        bearer: Any = Request(
+            req.full_url, req.data, req.headers, req.origin_req_host, req.unverifiable, method
+        )
+        bearer.unredirected_hdrs.update(req.unredirected_hdrs)
+        bearer.bearer_handler = self
+        bearer.bearer_token = self.source.token()
+        bearer.add_unredirected_header("Authorization", bearer.bearer_token.authorization)
+        # What urllib and other handlers keep on a request, such as its timeout.
+        for name, value in vars(req).items():
+            vars(bearer).setdefault(name, value)
+        return bearer
 
     https_request = http_request
 
     def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        """Send the request again with a new token, and return the response.
+        """Send the request again with another token, and return the response.
 
         Returns None if this handler did not add the token. Raises HTTPError, with its body
         unread, if the request cannot be sent again, and TokenError if the renewal fails.
         """
-        if not self._is_mine(req):
+        if getattr(req, "bearer_handler", None) is not self:
             return None
+        refused = req.bearer_token
+        self.source.invalidate(refused)
+        may_repeat = isinstance(req.data, (bytes, type(None))) and not hasattr(req, "bearer_replay")
         try:
-            is_renewed = self._renew(req)
+            is_renewed = may_repeat and self.source.token().access_token != refused.access_token
         except TokenError:
             fp.close()
             raise
@@ -1065,70 +848,27 @@ class HTTPBearerAuthHandler(BaseHandler):
             # and raise ValueError for "Bearer".
             raise HTTPError(req.full_url, code, msg, headers, fp)
         fp.close()
-        # Without the header, ``_is_mine`` is False, so that http_request makes a new copy.
-        req.remove_header("Authorization")
-        req.is_replay = True
+        req.bearer_replay = True
         return self.parent.open(req, timeout=req.timeout)
 
-    def _is_mine(self, req: Any) -> bool:
-        """Return whether a request is a copy made by this handler, and still has its token."""
-        is_copy = isinstance(req, _BearerRequest) and req.handler is self
-        return is_copy and req.get_header("Authorization") == req.token.authorization
-
-    def _may_bear_token(self, req: Any) -> bool:
-        # urllib sets ``unverifiable`` when it follows a redirect.
-        if req.unverifiable and req.origin_req_host != self._host:
-            return False  # another host, where the redirects began, may have chosen the URL
-        return _origin(req.full_url) == self._site and not req.has_header("Authorization")
-
-    def _renew(self, req: _BearerRequest) -> bool:
-        """Drop a token that was refused. Return whether a new one lets the request be repeated."""
-        if req.is_replay:
-            return False
-        self._drop(req.token)
-        is_repeatable = req.data is None or isinstance(req.data, bytes)
-        return is_repeatable and self.source.token().access_token != req.token.access_token
-
-    def _drop(self, token: Token) -> None:
-        """Drop a token, unless one was dropped in the last minute.
-
-        Some resources answer 401 to every token. A script that calls them in a loop must not
-        fetch a new token for each call.
-        """
-        with self._lock:
-            now = time.monotonic()
-            if now >= self._next_drop and self.source.invalidate(token):
-                self._next_drop = now + _SECONDS_BETWEEN_DROPS
-
-
-class BearerAuth:
-    """Adds the token of a ``TokenSource`` to the requests of a requests or httpx client.
-
-        session = requests.Session()
-        session.auth = config.auth()
-
-    Unlike an opener, it does not send a request again after a 401.
-
-    source: TokenSource.
-    """
-
-    def __init__(self, source: TokenSource) -> None:
-        self.source = source
-        self._site = _origin(source.config.base_url)
-
-    def __call__(self, request: Any) -> Any:
-        """Set the Authorization header of a request to the site. Return the request.
-
-        Replaces a header that is already there. Raises TokenError if it cannot get a token.
-        """
-        if _origin(str(request.url)) == self._site:
-            request.headers["Authorization"] = self.source.token().authorization
-        return request
+    def _is_for_site(self, req: Any) -> bool:
+        """Return whether a request goes to the site, and no other host has redirected it there."""
+        # urllib keeps the URLs of all redirects so far in redirect_dict, and the host where they
+        # began in origin_req_host.
+        redirects = getattr(req, "redirect_dict", {})
+        began_at_site = not redirects or req.origin_req_host == self._site[1]
+        origins = {_origin(url) for url in [req.full_url, *redirects]}
+        return began_at_site and origins == {self._site}
 
 
 # The command line. You may delete everything from here to the end when vendoring.
 
-_EPILOG = """\
+_HELP = """\
+commands:
+  demo    show the whole flow, step by step, against a server on this machine
+          that stands in for Atlassian; it needs no settings and no network
+  token   print an access token
+
 environment variables that "token" reads:
   JIRA_BASE_URL       the site, such as https://mycompany.atlassian.net;
                       for Confluence, add /wiki
@@ -1146,59 +886,44 @@ exit status:
   2  wrong usage or settings
 """
 
-_DEMO_CLAIMS = {
-    "iss": "urn:atlassian:connect:clientid:demo-app",
-    "sub": "urn:atlassian:connect:useraccountid:demo-user",
-    "aud": "https://authorization-server.example",
-}
 
-
-def _stand_in(secret: bytes, received: list[str]) -> Any:
+def _stand_in(secret: str, received: list[str]) -> Any:
     """Return a server that stands in for Atlassian: a token endpoint and a site.
 
-    It grants a token for an assertion that has the right signature and claims and is valid now.
-    It appends what it receives to a list.
+    It grants a token for an assertion that is signed with the secret and valid now, and answers
+    a call with that token. It appends each request that it receives to a list.
     """
     from http.server import BaseHTTPRequestHandler
-    from socketserver import ThreadingTCPServer
+    from socketserver import TCPServer
     from urllib.parse import parse_qs
 
-    bearers: list[str] = []
-
-    def is_valid(assertion: str, site: str) -> bool:
-        claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
-        is_signed = assertion == encode_jwt(claims, secret)
-        is_current = claims["iat"] <= time.time() < claims["exp"] <= claims["iat"] + 60
-        is_ours = {**_DEMO_CLAIMS, "tnt": site}.items() <= claims.items()
-        return is_signed and is_current and is_ours
+    access_token = os.urandom(16).hex()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             form = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            token = os.urandom(16).hex()
-            site = f"http://{self.headers['Host']}"
-            is_granted = is_valid(parse_qs(form)["assertion"][0], site)
-            if is_granted:
-                bearers.append(f"Bearer {token}")
-            self.reply(is_granted, {"access_token": token, "expires_in": 900}, form)
+            assertion = parse_qs(form)["assertion"][0]
+            claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
+            is_valid = claims["iat"] <= time.time() < claims["exp"] <= claims["iat"] + 60
+            is_good = is_valid and assertion == encode_jwt(claims, secret)
+            self.reply(is_good, {"access_token": access_token, "expires_in": 900}, form)
 
         def do_GET(self) -> None:
-            self.reply(self.headers["Authorization"] in bearers, {"displayName": "Mia"})
+            is_good = self.headers["Authorization"] == f"Bearer {access_token}"
+            self.reply(is_good, {"displayName": "Mia"})
 
-        def reply(self, is_good: bool, content: dict[str, Any], form: str = "") -> None:
+        def reply(self, is_good: bool, content: object, form: str = "") -> None:
             received.append(f"{self.requestline}\n{self.headers}{form}")
             self.send_response_only(200 if is_good else 401)
             self.end_headers()
             self.wfile.write(json.dumps(content if is_good else {}).encode())
 
-    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    return server
+    return TCPServer(("127.0.0.1", 0), Handler)
 
 
 def _demo() -> None:
     """Run the whole flow against a stand-in for Atlassian, and print each step."""
-    secret = os.urandom(16)
+    secret = os.urandom(16).hex()
     received: list[str] = []
     with _stand_in(secret, received) as server:
         site = f"http://127.0.0.1:{server.server_address[1]}"
@@ -1207,8 +932,8 @@ def _demo() -> None:
             subject="demo-user",
             client_id="demo-app",
             client_secret=secret,
-            scopes=["read", "write"],
-            endpoint=Endpoint(_DEMO_CLAIMS["aud"], f"{site}/oauth2/token"),
+            scopes="read write",
+            endpoint=Endpoint("https://auth.example", f"{site}/oauth2/token"),
         )
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
@@ -1218,31 +943,25 @@ def _demo() -> None:
 
 
 def _print_steps(config: Config, received: list[str]) -> None:
-    direct = ProxyHandler({})  # no proxy, whatever the environment says
-
-    def call(token: Token) -> str:
-        opener = config.token_source(direct, token=token).opener()
-        with opener.open(f"{config.base_url}/rest/api/3/myself") as response:
-            body: bytes = response.read()
-        return body.decode()
-
+    # Without a proxy, whatever the environment says.
+    source = TokenSource(config, ProxyHandler({}))
     print("1. The claim set names the app (iss), the user (sub), the site (tnt), the authorization")
     print("   server (aud), and for how long it is valid (iat, exp).\n")
     print(json.dumps(config.claims()._asdict(), indent=2))
     print("\n2. The assertion is the claim set, signed with the shared secret (HMAC-SHA256).\n")
     print(config.assertion())
-    token = config.token_source(direct).token()
-    print("\n3. The token request carries such an assertion, but dated 10 seconds earlier, in case")
-    print("   the clock is fast. The authorization server checks its signature and claims.\n")
+    token = source.token()
+    print("\n3. The token request carries such an assertion, dated 10 seconds earlier in case the")
+    print("   clock is fast. The authorization server checks its signature and claims.\n")
     print(received[-1])
     print("\n4. The authorization server answers with an access token, valid for 15 minutes.\n")
     print(json.dumps(token._asdict(), indent=2))
-    answer = call(token)
-    print("\n5. An API call carries the access token. The site receives it and answers.\n")
-    print(received[-1] + answer)
-    answer = call(token._replace(expires_at=0.0))
-    print("\n6. If the token has expired, an API call fetches a new one first.\n")
-    print(f"{received[-2]}\n\n{received[-1]}{answer}")
+    with source.opener().open(f"{config.base_url}/rest/api/3/myself") as response:
+        answer = response.read().decode()
+    print("\n5. An API call carries the access token.\n")
+    print(received[-1].rstrip())
+    print("\n6. The site checks the token, and answers.\n")
+    print(answer)
 
 
 def _run(argv: list[str] | None) -> None:
@@ -1250,38 +969,19 @@ def _run(argv: list[str] | None) -> None:
 
     parser = ArgumentParser(
         description="OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant.",
-        epilog=_EPILOG,
+        epilog=_HELP,
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser(
-        "demo",
-        help="show the whole flow, step by step, without a network",
-        description="Show the whole flow, step by step, against a server on this machine that"
-        " stands in for Atlassian. It needs no settings and no network.",
-    )
-    token_parser = commands.add_parser(
-        "token",
-        help="print an access token",
-        description="Print an access token. To make a call with it:\n\n"
-        '  curl -H "Authorization: Bearer TOKEN" "$JIRA_BASE_URL/rest/api/3/myself"',
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    token_parser.add_argument(
-        "--json", action="store_true", help="print the whole token, with its expiry, as JSON"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.command == "demo":
+    parser.add_argument("command", choices=["demo", "token"], metavar="COMMAND")
+    if parser.parse_args(argv).command == "demo":
         _demo()
         return
     try:
         config = Config.from_env()
     except ValueError as error:
-        token_parser.error(str(error))
-    token = config.token_source().token()
-    print(json.dumps(token._asdict()) if arguments.json else token.access_token)
+        parser.error(str(error))
+    print(TokenSource(config).token().access_token)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -1292,25 +992,21 @@ def main(argv: list[str] | None = None) -> None:
     Raises SystemExit, with status 1 for a failure, 2 for wrong usage or settings, and 0 after
     --help and --version.
     """
-    import sys
-
     try:
         try:
             _run(argv)
         finally:
-            print(end="", flush=True)  # report a write error here, not when Python exits
+            # Report a write error here, and not when Python exits.
+            print(end="", flush=True)
     except KeyboardInterrupt:
-        sys.exit(1)
+        sys.exit("jira-jwt-oauth: interrupted")
     except URLError as error:
-        print(f"jira-jwt-oauth: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"jira-jwt-oauth: {error}")
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            print(f"jira-jwt-oauth: {error}", file=sys.stderr)
-        # Python flushes standard output again on exit, so point it at the null device. See "Note
-        # on SIGPIPE" in Python's documentation.
+        # Python writes to standard output again on exit, so point it at the null device. See
+        # "Note on SIGPIPE" in Python's documentation.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.exit(1 if isinstance(error, BrokenPipeError) else f"jira-jwt-oauth: {error}")
 
 
 if __name__ == "__main__":

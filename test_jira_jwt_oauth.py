@@ -1,12 +1,14 @@
 """What jira_jwt_oauth promises, in the order of the module, over real sockets on loopback.
 
 `Server` stands in for Atlassian: a token endpoint at /oauth2/token, and a site everywhere else.
-It behaves well until a test says otherwise. Each entry of `server.answers` is the answer to one
-token request. When none is left, the token endpoint grants a token:
+It grants a token to each token request, until a test says otherwise. Each entry of
+`server.answers` is the answer to one token request:
 
-    server.answers += [reply(503), grant(expires_in=5)]
+    server.answers += [reply(503), grant(expires_in=5), examine]
 
-Afterwards, `server.posts` holds the token requests and `server.calls` the requests to the site.
+`examine` verifies the assertion and the form, with code of its own. It grants a token, or answers
+400 with the reason. Afterwards, `server.posts` holds the token requests and `server.calls` the
+requests to the site.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import collections
 import contextlib
 import copy
 import email.utils
+import gc
 import hashlib
 import http.client
 import http.server
@@ -24,7 +27,6 @@ import inspect
 import io
 import itertools
 import json
-import math
 import os
 import pickle
 import re
@@ -44,6 +46,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import urllib.response
+import weakref
 from pathlib import Path
 from urllib.request import (
     BaseHandler,
@@ -126,12 +129,12 @@ def unpadded(data):
 def verify(assertion, secret=SECRET):
     """Return the claims of an assertion, verified without the module (RFC 7515, RFC 2104)."""
     header, payload, signature = assertion.split(".")
-    assert header == unpadded(b'{"alg":"HS256","typ":"JWT"}')
+    assert header == unpadded(b'{"alg":"HS256","typ":"JWT"}'), "the JWT header is wrong"
     key = secret if isinstance(secret, bytes) else secret.encode()
     key = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
     inner = hashlib.sha256(bytes(b ^ 0x36 for b in key) + f"{header}.{payload}".encode()).digest()
     outer = hashlib.sha256(bytes(b ^ 0x5C for b in key) + inner).digest()
-    assert signature == unpadded(outer)
+    assert signature == unpadded(outer), "the signature is wrong"
     return json.loads(base64.b64decode(payload + "==", altchars="-_").decode())
 
 
@@ -158,10 +161,9 @@ class Listener(socketserver.ThreadingTCPServer):
 class Server(Listener):
     """Stands in for Atlassian.
 
-    The token endpoint verifies the assertion, keeps the request in `posts`, and gives the next of
-    `answers`, or grants a token. The site keeps each request in `calls`, and sends it back as
-    JSON, unless the request has a token that is not in `valid`: then it answers 401. The token
-    endpoint adds the tokens that it grants to `valid`.
+    The token endpoint keeps each request in `posts`, and gives the next of `answers`, or grants a
+    token, which it adds to `valid`. The site keeps each request in `calls`, and sends it back as
+    JSON, unless the request has a token that is not in `valid`: then it answers 401.
 
     /redirect?URL redirects, /loop redirects to itself, and /status?503 answers 503.
     """
@@ -215,10 +217,8 @@ class ServerHandler(http.server.BaseHTTPRequestHandler):
         # A proxy gets a whole URL in place of a path.
         if urllib.parse.urlsplit(self.path).path != "/oauth2/token":
             return self.site(body)
-        form = dict(urllib.parse.parse_qsl(body.decode(), strict_parsing=True))
-        claims = verify(form["assertion"])
-        post = types.SimpleNamespace(headers=self.headers, body=body, form=form, claims=claims)
-        self.server.posts.append(post)
+        form = dict(urllib.parse.parse_qsl(body.decode()))
+        self.server.posts.append(types.SimpleNamespace(headers=self.headers, body=body, form=form))
         answer = self.server.answers.popleft() if self.server.answers else grant()
         answer(self)
 
@@ -258,6 +258,29 @@ def grant(**changes):
         handler.reply(200, {**content, **changes})
 
     return answer
+
+
+def examine(handler, now=time.time):
+    """Grant a token if the token request is as documented, or answer 400 with the reason."""
+    post = handler.server.posts[-1]
+    try:
+        claims = verify(post.form["assertion"])
+        assert list(claims) == ["iss", "sub", "tnt", "aud", "exp", "iat"], "the claims are wrong"
+        assert claims["tnt"] == handler.server.url, "tnt is wrong"
+        assert claims["exp"] - claims["iat"] <= 60, "exp is more than 60 s after iat"
+        assert claims["iat"] <= now() < claims["exp"], "the assertion is not valid now"
+        form = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=eyJ"
+        assert post.body.startswith(form), "grant_type is wrong"
+        assert post.body.partition(b"&scope=")[2] in (b"", b"READ+WRITE"), "scope is wrong"
+        assert post.headers["Accept"] == "application/json", "Accept is wrong"
+        content_type = post.headers["Content-Type"]
+        assert content_type == "application/x-www-form-urlencoded", "Content-Type is wrong"
+        assert post.headers["User-Agent"] == f"jira-jwt-oauth/{jjo.__version__}"
+        assert post.headers["Authorization"] is None, "there is an Authorization header"
+    except AssertionError as reason:
+        error = {"error": "invalid_grant", "error_description": str(reason).partition("\n")[0]}
+        return handler.reply(400, error)
+    return grant()(handler)
 
 
 def reply(status, body=b"", **headers):
@@ -363,7 +386,7 @@ class Hook(BaseHandler):
 
     handler_order = 1
 
-    def __init__(self, before=lambda request: None, after=lambda response: None):
+    def __init__(self, before=lambda request: None, after=lambda request, response: None):
         self.before, self.after = before, after
 
     def http_request(self, req):
@@ -371,7 +394,7 @@ class Hook(BaseHandler):
         return req
 
     def http_response(self, req, response):
-        self.after(response)
+        self.after(req, response)
         return response
 
 
@@ -443,16 +466,6 @@ def trust():
 def proxy(tls_server):
     with contextlib.closing(Proxy(tls_server.server_address)) as proxy:
         yield proxy
-
-
-class MyProxyHandler(ProxyHandler):
-    pass
-
-
-@pytest.fixture(params=[ProxyHandler, MyProxyHandler])
-def tls_proxy(request, tls_server):
-    """A handler that uses the TLS server as the proxy for http. The server answers itself."""
-    return request.param({"http": tls_server.url})
 
 
 @pytest.fixture
@@ -528,55 +541,14 @@ def error_of(source):
     assert SECRET not in shown(error)
     assert str(error) == error.reason
     assert str(error).isprintable()
+    assert "None" not in str(error)
+    assert "''" not in str(error)
     return error
 
 
 def each(*rows):
     """Turn (a, [x, y]) into (a, x) and (a, y), for each of the rows."""
     return [(*row[:-1], value) for row in rows for value in row[-1]]
-
-
-# Values
-
-
-@pytest.mark.parametrize(
-    ("expires_at", "leeway", "is_expired"),
-    [
-        (1010.5, 10.0, False),
-        (1010.0, 10.0, True),
-        (1000.5, 0, False),
-        (1000.0, 0, True),
-        (None, 10**9, False),
-    ],
-)
-def test_a_token_counts_as_expired_within_its_leeway(monkeypatch, expires_at, leeway, is_expired):
-    monkeypatch.setattr(time, "time", lambda: 1000.0)
-    assert Token("t", expires_at).is_expired(leeway) == is_expired
-
-
-def test_a_token_expires_ten_seconds_early_by_default(monkeypatch):
-    monkeypatch.setattr(time, "time", lambda: 1000.0)
-    assert Token("t", 1010.0).is_expired()
-    assert not Token("t", 1010.5).is_expired()
-
-
-def test_the_repr_of_a_token_does_not_show_it():
-    assert repr(Token("hush", 5.0)) == "Token(access_token=..., expires_at=5.0)"
-
-
-def test_a_token_error_is_a_url_error_with_a_plain_text():
-    error = TokenError("what went wrong")
-    assert isinstance(error, urllib.error.URLError)
-    assert str(error) == error.reason == "what went wrong"
-    assert (error.status, error.error, error.error_description) == (None, None, None)
-    assert (error.body, error.retry_after) == (b"", None)
-
-
-@pytest.mark.parametrize("twin", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_a_token_error_can_be_copied_and_pickled(twin):
-    error = TokenError("no")
-    error.status = 400
-    assert (str(twin(error)), twin(error).status) == ("no", 400)
 
 
 # Signing
@@ -612,38 +584,33 @@ def test_a_jwt_holds_compact_utf_8():
         (ValueError, {"exp": NAN}, "x"),
         (ValueError, {"sub": "\ud800"}, "x"),
         (TypeError, {"exp": {1}}, "x"),
-        (TypeError, [("sub", "x")], "x"),
         (TypeError, jjo.ClaimSet("", "", "", "", 0, 0), "x"),
         (TypeError, {}, None),
-        (TypeError, {}, bytearray(b"x")),
+        (ValueError, {}, "hush\ud800"),
     ],
 )
 def test_what_cannot_be_signed_is_refused(error, claims, secret):
-    with pytest.raises(error, match="^claims must|^secret must|JSON|utf-8"):
+    with pytest.raises(error) as caught:
         jjo.encode_jwt(claims, secret)
+    assert "hush" not in shown(caught.value)
 
 
-def test_a_chained_error_does_not_show_a_bad_secret():
-    with pytest.raises(ValueError, match="^secret contains") as caught:
-        jjo.encode_jwt({}, "\ud800")
-    assert "UnicodeEncodeError" not in shown(caught.value)
+# Settings
+
+SCOPES = {
+    "READ": ["read", ["read"], ("\tread\n", "", "+")],
+    "READ WRITE": ["read write", "READ+write", "read,write", ["read", "write"]],
+    "WRITE READ WRITE ACT_AS_USER": [["write", "read, write", "act_as_user"]],
+    "READ:JIRA-WORK": ["read:jira-work"],
+}
 
 
-SCOPES = each(
-    ("READ", ["read", ["read"], ("\tread\n", "", "+")]),
-    ("READ WRITE", ["read write", "READ+write"]),
-    ("WRITE READ WRITE", [["write", "read", "write"]]),
-    ("READ WRITE ACT_AS_USER", [("read write", "act_as_user")]),
-    ("READ:JIRA-WORK", ["read:jira-work"]),
-)
+def test_scopes_are_split_and_joined_in_upper_case():
+    for expected, forms in SCOPES.items():
+        assert [jjo.format_scopes(scopes) for scopes in forms] == [expected] * len(forms)
 
 
-@pytest.mark.parametrize(("expected", "scopes"), SCOPES)
-def test_scopes_are_split_and_joined_in_upper_case(expected, scopes):
-    assert jjo.format_scopes(scopes) == expected
-
-
-SCOPE_CHARACTERS = sorted({chr(code) for code in range(0x21, 0x7F)} - {'"', "\\", "+"})
+SCOPE_CHARACTERS = sorted({chr(code) for code in range(0x21, 0x7F)} - set('"\\+,'))
 
 
 @given(st.lists(st.text(SCOPE_CHARACTERS, min_size=1), min_size=1))
@@ -652,7 +619,11 @@ def test_formatting_scopes_twice_changes_nothing(scopes):
     assert once == " ".join(scopes).upper() == jjo.format_scopes(once)
 
 
-# Settings
+@pytest.mark.parametrize("scopes", [[], " + ", 'read"', "straße"])
+def test_format_scopes_refuses_what_config_refuses(scopes):
+    for function in (jjo.format_scopes, lambda scopes: make_config(scopes=scopes)):
+        with pytest.raises(ValueError, match="^scopes "):
+            function(scopes)
 
 
 def test_the_claims_come_from_the_settings():
@@ -672,10 +643,10 @@ def test_claims_are_issued_at_the_current_time(monkeypatch):
     assert make_config().claims().iat == 1234
 
 
-PRINTABLE = st.text(st.characters(whitelist_categories=["L", "N", "P", "S"]), min_size=1)
+VISIBLE = st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1)
 
 
-@given(PRINTABLE, PRINTABLE, st.integers(0, 2**40))
+@given(VISIBLE, st.lists(VISIBLE, min_size=1).map(" ".join), st.integers(0, 2**40))
 def test_any_assertion_verifies_with_the_claims_of_its_config(client_id, secret, now):
     config = make_config(client_id=client_id, client_secret=secret)
     claims = verify(config.assertion(now), secret)
@@ -685,55 +656,140 @@ def test_any_assertion_verifies_with_the_claims_of_its_config(client_id, secret,
 
 
 def test_a_subject_that_is_a_whole_urn_is_sent_unchanged():
-    urn = "urn:atlassian:connect:userkey:jane@corp/x"
-    assert make_config(subject=urn).claims().sub == urn
+    urn = "urn:atlassian:connect:userkey:jané@corp/x"
+    config = make_config(subject=urn)
+    assert verify(config.assertion())["sub"] == config.claims().sub == urn
 
 
 GOOD_URLS = """
-    https://a.example  https://a.example/  https://a.example/wiki/  https://a.example/X
-    https://a.example/a@b  https://A_1.example:8443  https://a.example:65535  https://[::1]:1/
-    HTTPS://a.example  http://localhost:8080/  http://LOCALHOST:8080  http://127.0.0.1
-    http://[::1]:80
+    https://a.example  https://a.example/  https://a.example/wiki  https://a.example/wiki/
+    https://A_1.example:8443  https://a.example:65535  https://192.0.2.1  HTTPS://MyCo.Example/
+    http://localhost:8080/  http://LOCALHOST:8080  http://127.0.0.1  http://[::1]:80
 """.split()
 
 
 @pytest.mark.parametrize("url", GOOD_URLS)
-def test_a_good_base_url_is_kept_without_its_last_slash(server, url):
-    config = server.config(base_url=url)
-    assert config.base_url == config.claims().tnt == url.rstrip("/")
+def test_a_base_url_is_kept_in_lower_case_without_its_last_slash(url):
+    config = make_config(base_url=url)
+    assert config.base_url == config.claims().tnt == url.lower().rstrip("/")
 
 
-BAD_URLS = each(
-    ("start with https", ["", "mycompany.atlassian.net", "//a.example", "hush@a"]),
-    ("ASCII", ["https://a.example ", " https://a.example", "https://ä.net", "https://x@a#hu\nsh"]),
-    ("user name", ["https://me@a.example", "https://me:hush@a.example"]),
-    ("query", ["https://a.example?x=hush", "https://a.example/?x", "https://me:x/?#hush@a"]),
-    ("fragment", ["https://a.example#hush", "https://a.example/#top"]),
-    ("backslash", ["https://a.example\\b", "https://a.example/\\b"]),
-    ("localhost", "http://a.example http://localhost.example http://127.0.0.1.example".split()),
-    ("localhost", "http://127.1 http://[::2] http://0.0.0.0".split()),
-    (
-        "host",
-        "https:// https:///wiki https://:443 https://.atlassian.net https://a..example".split(),
-    ),
-    ("host", "https://a.example. https://*.atlassian.net https://<site>.atlassian.net".split()),
-    ("host", "https://a%2eexample https://[::1 https://a] https://[a.example] https://[1]".split()),
-    ("port", "https://a.example: https://a.example:0 https://a.example:65536".split()),
-    ("port", "https://a.example:0443 https://a.example:+80 https://a.example:80:80".split()),
+BAD_ORIGINS = """
+    mycompany.atlassian.net  //a.example  http://a.example  http://localhost.example  http://127.1
+    http://[::2]  https://[::1]  https://  https://:443  https://.example  https://a..example
+    https://a.example.  https://*.example  https://a%2eexample  https://a.example:  https://ä.net
+    https://a.example:0  https://a.example:65536  https://a.example:85536  https://a.example:0443
+    https://me:hush@a.example  https://hush@a.example  https://a.example\\b
+""".split()
+BAD_PATHS = "/jira /jira/your-work /wiki/home /rest/api/3 /ex/jira/1324a887 // /?a=b /#top".split()
+
+
+@pytest.mark.parametrize("url", ["", f" {SITE}", f"{SITE}\n", *BAD_ORIGINS])
+def test_a_url_that_does_not_say_where_a_credential_goes_is_refused(url):
+    with pytest.raises(ValueError, match="^base_url .*\ntoken_url .*") as caught:
+        make_config(base_url=url, endpoint=Endpoint("x", f"{url}/token" if url else ""))
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_an_address_from_the_browser_is_not_a_base_url(path):
+    with pytest.raises(ValueError, match="^base_url ") as caught:
+        make_config(base_url=f"https://api.atlassian.com{path}")
+    advice, _, what_it_was = str(caught.value).partition("; it is ")
+    assert "api.atlassian.com" not in advice
+    assert repr(f"https://api.atlassian.com{path}") == what_it_was
+
+
+BAD_SETTINGS = each(
+    ("subject", ["Jane Doe", "a\n", '"557058:1"', "jané", "jane@corp.example", "557058%3A1"]),
+    ("subject", ["urn:atlassian:connect:userkey:a b", "urn:atlassian:connect:userkey:\ud800"]),
+    ("client_id", ["a\tb", "a b", "ä"]),
+    ("client_secret", ["hush\n", " hush", "\ufeffhush", "hush\u200b", "hush\ud800", "“hush”"]),
+    ("scopes", ["re\\ad", 'read"', "réad", "straße", "\u017f", "read\x00", "\ud800"]),
+    ("auth_url", ["a b", "ä", "\ud800"]),
+    ("token_url", [SITE, f"{SITE}/token?x=1", f"{SITE}/token#x", f"{SITE}/a b"]),
 )
 
 
-@pytest.mark.parametrize(("word", "url"), BAD_URLS)
-@pytest.mark.parametrize("name", ["base_url", "token_url"])
-def test_an_error_says_what_is_wrong_with_a_url(server, name, word, url):
-    endpoint = Endpoint("https://as.example", url)
-    changes = {"base_url": url} if name == "base_url" else {"endpoint": endpoint}
-    with pytest.raises(ValueError, match=f"^{name} .*{word}") as caught:
-        server.config(**changes)
-    is_shown = repr(url) in str(caught.value)
-    may_hold_a_secret = bool(re.search("[@?#]", url))
-    assert is_shown != may_hold_a_secret
-    assert "hu" not in str(caught.value)
+def with_setting(name, value):
+    """Return the arguments of a Config with one setting changed, which may be of the endpoint."""
+    endpoint = Endpoint("https://as.example", f"{SITE}/token")
+    if name in endpoint._fields:
+        return {**ARGUMENTS, "endpoint": endpoint._replace(**{name: value})}
+    return {**ARGUMENTS, name: value}
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_SETTINGS)
+def test_an_error_names_a_setting_that_breaks_its_rule(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} \(JIRA_{name.upper()}\) must be ") as caught:
+        Config(**with_setting(name, value))
+    assert "hush" not in shown(caught.value)
+    assert SECRET not in shown(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("name", [*ARGUMENTS, "auth_url", "token_url"])
+def test_an_error_names_a_missing_setting(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} .* it is missing$"):
+        Config(**with_setting(name, value))
+
+
+WRONG_TYPES = each(
+    ("base_url", [5, b"https://a.example"]),
+    ("subject", [5]),
+    ("client_id", [b"x"]),
+    ("client_secret", [b"hush", bytearray(b"hush")]),
+    ("scopes", [5, [5], b"read", [b"read"]]),
+    ("endpoint", [SITE, ("a", SITE)]),
+    ("auth_url", [b"a"]),
+    ("token_url", [5]),
+)
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_TYPES)
+def test_an_error_names_an_argument_of_a_wrong_type(name, value):
+    with pytest.raises(TypeError, match=f"^{name} must be ") as caught:
+        Config(**with_setting(name, value))
+    assert "hush" not in shown(caught.value)
+
+
+def test_one_error_names_all_wrong_settings_like_this():
+    """The exact words. Other tests look for single ones."""
+    with pytest.raises(ValueError) as caught:
+        Config(
+            base_url="https://mycompany.atlassian.net/jira/your-work",
+            subject="jane@corp.example",
+            client_id="",
+            client_secret="hush\n",
+            scopes=[],
+            endpoint=Endpoint("", "http://as.example/token"),
+        )
+    assert str(caught.value).split("\n") == [
+        "base_url (JIRA_BASE_URL) must be the address of your site, such as "
+        "https://mycompany.atlassian.net, followed by /wiki for Confluence, and by "
+        "nothing else; it is 'https://mycompany.atlassian.net/jira/your-work'",
+        "subject (JIRA_SUBJECT) must be the account ID of a user, such as "
+        "557058:12345678-1234-1234-1234-123456789abc; it is 'jane@corp.example'",
+        "client_id (JIRA_CLIENT_ID) must be the oauthClientId that Atlassian sends when "
+        "your app is installed, without spaces (only apps with the ACT_AS_USER scope get "
+        "one); it is missing",
+        "client_secret (JIRA_CLIENT_SECRET) must be the sharedSecret that Atlassian sends"
+        " when your app is installed, in visible ASCII, without spaces or line breaks "
+        "around it; it is not shown here",
+        "scopes (JIRA_SCOPES) must be one or more scopes, such as READ, in visible ASCII "
+        'without " and \\ (leave it out to get all the scopes of your app); it is missing',
+        'auth_url (JIRA_AUTH_URL) must be the "aud" claim that the authorization server '
+        "expects, in visible ASCII (auth_url and token_url go together); it is missing",
+        "token_url (JIRA_TOKEN_URL) must be an https URL with a path and no query, such "
+        "as https://auth.example/oauth2/token (auth_url and token_url go together); it is"
+        " 'http://as.example/token'",
+    ]
+
+
+def test_any_audience_is_accepted():
+    endpoint = Endpoint("not-a-URL", "https://as.example/token")
+    assert make_config(endpoint=endpoint).claims().aud == "not-a-URL"
 
 
 def test_a_long_url_is_refused_without_delay():
@@ -743,18 +799,11 @@ def test_a_long_url_is_refused_without_delay():
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("path", ["/jira", "/jira/your-work", "/rest/api/3", "/wiki/home", "/WIKI"])
-@pytest.mark.parametrize("endpoint", [None, jjo.ATLASSIAN, jjo.ATLASSIAN_GOVERNMENT])
-def test_an_address_from_the_browser_is_not_a_base_url(path, endpoint):
-    with pytest.raises(ValueError, match=f"^base_url must be {SITE} .*, not '{SITE}{path}'$"):
-        make_config(base_url=SITE + path, endpoint=endpoint)
-
-
 @pytest.mark.parametrize(
     ("base_url", "endpoint"),
     [
         ("https://agency.atlassian-us-gov-mod.net", jjo.ATLASSIAN_GOVERNMENT),
-        ("https://AGENCY.ATLASSIAN-US-GOV-MOD.COM/wiki", jjo.ATLASSIAN_GOVERNMENT),
+        ("https://AGENCY.ATLASSIAN-US-GOV-MOD.COM:443/wiki", jjo.ATLASSIAN_GOVERNMENT),
         ("https://agency.atlassian-us-gov-mod.net.example", jjo.ATLASSIAN),
         ("https://not-atlassian-us-gov-mod.net", jjo.ATLASSIAN),
         ("https://mycompany.atlassian.net", jjo.ATLASSIAN),
@@ -771,92 +820,12 @@ def test_the_endpoints_are_the_ones_of_atlassian():
     assert jjo.ATLASSIAN_GOVERNMENT == Endpoint(government, f"{government}/oauth2/token")
 
 
-BAD_SETTINGS = each(
-    ("base_url", TypeError, "must be str", [None, b"https://a.example"]),
-    ("subject", TypeError, "must be str", [5]),
-    ("subject", ValueError, "letters", ["", "Jane Doe", "a\n", "a\ud800", '"557058:1"', "jané"]),
-    ("subject", ValueError, "e-mail", ["jane@corp.example"]),
-    ("subject", ValueError, "profile page", ["https://x.atlassian.net/jira/people/557058%3A1"]),
-    ("subject", ValueError, "%3A", ["557058%3A1"]),
-    ("subject", ValueError, "spaces", ["urn:atlassian:connect:userkey:a b"]),
-    ("client_id", TypeError, "must be str", [None]),
-    ("client_id", ValueError, "empty", [""]),
-    ("client_id", ValueError, "unprintable", ["a\tb"]),
-    ("client_secret", TypeError, "must be str or bytes", [None, bytearray(b"x")]),
-    ("client_secret", ValueError, "empty", ["", b""]),
-    ("client_secret", ValueError, "white space", ["hush\n", " hush"]),
-    ("client_secret", ValueError, "unprintable", ["\ufeffhush", "hush\u200b"]),
-    ("client_secret", ValueError, "UTF-8", ["hush\ud800"]),
-    ("scopes", TypeError, "must be", [5, [5], b"read", [b"read"]]),
-    ("scopes", ValueError, "at least one", ["", " + ", [], [""]]),
-    ("scopes", ValueError, "visible ASCII", ["re\\ad", 'read"', "réad", "straße", "\u017f"]),
-    ("scopes", ValueError, "visible ASCII", ["read\x00", "\x7f", "\ud800"]),
-    ("endpoint", TypeError, "must be Endpoint", [SITE, ("a", SITE)]),
-    ("auth_url", ValueError, "empty", [Endpoint("", SITE)]),
-    ("auth_url", ValueError, "UTF-8", [Endpoint("\ud800", SITE)]),
-    ("auth_url", TypeError, "must be str", [Endpoint(b"a", SITE)]),
-    ("token_url", TypeError, "must be str", [Endpoint("a", None)]),
-)
-
-
-@pytest.mark.parametrize(("name", "error", "word", "value"), BAD_SETTINGS)
-def test_an_error_names_a_bad_setting(name, error, word, value):
-    changes = {"endpoint": value} if isinstance(value, Endpoint) else {name: value}
-    with pytest.raises(error, match=f"^{name} .*{word}") as caught:
-        make_config(**changes)
-    assert SECRET not in shown(caught.value)
-    assert "hush" not in str(caught.value)
-
-
-WORDS = [
-    (
-        {"base_url": "https://a.example?x"},
-        "base_url must not contain a query or a fragment: remove '?' or '#' and what follows"
-        " (the URL is not shown, as it may hold a secret)",
-    ),
-    (
-        {"base_url": "http://a.example"},
-        "base_url must start with https:// (or be on localhost, 127.0.0.1, [::1]):"
-        " 'http://a.example'",
-    ),
-    (
-        {"base_url": "https://a.atlassian.net/jira/your-work"},
-        "base_url must be https://a.atlassian.net for Jira, or https://a.atlassian.net/wiki for"
-        " Confluence, not 'https://a.atlassian.net/jira/your-work'",
-    ),
-    (
-        {"subject": "Jane Doe"},
-        "subject must be an account ID, made of letters, digits, ':', '-' and '_': 'Jane Doe'",
-    ),
-    ({"client_id": 5}, "client_id must be str, not int"),
-    ({"client_secret": 5}, "client_secret must be str or bytes, not int"),
-    ({"client_secret": "\ud800"}, "client_secret contains a character that UTF-8 cannot encode"),
-    ({"scopes": ""}, "scopes must name at least one scope; to get all scopes, leave it out"),
-]
-
-
-@pytest.mark.parametrize(("changes", "words"), WORDS)
-def test_errors_about_settings_are_worded_like_this(changes, words):
-    with pytest.raises((TypeError, ValueError)) as caught:
-        make_config(**changes)
-    assert str(caught.value) == words
-
-
-@pytest.mark.parametrize("secret", [b"\r\n", b"\xff\x00", b"\xef\xbb\xbfx", "a space"])
-def test_bytes_and_inner_spaces_are_kept_in_a_secret(secret):
-    assert verify(make_config(client_secret=secret).assertion(), secret)["tnt"] == SITE
-
-
-def test_any_audience_is_accepted():
-    endpoint = Endpoint("not a URL at all", "https://as.example/token")
-    assert make_config(endpoint=endpoint).claims().aud == "not a URL at all"
-
-
 def test_the_arguments_are_attributes():
     config = make_config(base_url="https://a.example/", scopes=["read", "write"])
     assert (config.base_url, config.subject) == ("https://a.example", ACCOUNT)
     assert (config.client_id, config.client_secret) == ("oauth-client-id", SECRET)
     assert (config.scopes, config.endpoint) == ("READ WRITE", jjo.ATLASSIAN)
+    assert make_config().scopes is None
 
 
 @pytest.mark.parametrize("name", ["base_url", "client_secret", "endpoint", "typo"])
@@ -865,36 +834,47 @@ def test_an_attribute_of_a_config_cannot_be_set(name):
         setattr(make_config(), name, "x")
 
 
-@pytest.mark.parametrize("secret", [SECRET, SECRET.encode()])
-def test_the_repr_of_a_config_shows_everything_but_the_secret(secret):
-    text = repr(make_config(client_secret=secret, scopes="read"))
-    assert SECRET not in text
-    for value in (SITE, ACCOUNT, "oauth-client-id", "READ", repr(jjo.ATLASSIAN)):
-        assert value in text
+OTHER = {
+    "base_url": "https://other.example",
+    "subject": "another",
+    "client_id": "other-id",
+    "client_secret": "other-secret",
+    "scopes": "READ",
+    "endpoint": Endpoint("other", "https://as.example/token"),
+}
+
+
+def test_each_setting_is_known_everywhere():
+    parameters = inspect.signature(Config).parameters
+    assert list(parameters) == list(OTHER) == list(vars(make_config()))
+    config = make_config()
+    for name, value in OTHER.items():
+        other = config.replace(**{name: value})
+        assert getattr(other, name) == value
+        assert other.replace(subject=other.subject).__dict__ == other.__dict__
+        assert (repr(value) in repr(other)) == (name != "client_secret")
+    variables = {f"JIRA_{name.upper()}" for name in parameters} - {"JIRA_ENDPOINT"}
+    variables |= {f"JIRA_{name.upper()}" for name in Endpoint._fields}
+    environ = collections.defaultdict(str)
+    with pytest.raises(ValueError, match="base_url"):
+        Config.from_env(types.SimpleNamespace(get=lambda name: environ[name]))
+    assert set(environ) == variables
+    # README: assert every variable is in its table
 
 
 def test_a_config_can_be_copied_and_pickled():
     config = make_config()
     for twin in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
-        assert repr(twin) == repr(config)
-        assert twin.client_secret == SECRET
+        assert vars(twin) == vars(config)
 
 
-def test_replace_changes_only_what_it_is_given():
-    config = make_config(scopes="read")
-    other = config.replace(subject="5b10a2844c20165700ede21G")
-    assert config.subject == ACCOUNT
-    assert repr(other) == repr(config).replace(ACCOUNT, "5b10a2844c20165700ede21G")
-    assert other.client_secret == SECRET
-    assert config.replace(scopes=None).scopes is None
-
-
-def test_replace_chooses_the_endpoint_again_unless_you_gave_one():
+def test_replace_chooses_the_endpoint_of_atlassian_again():
     config = make_config()
     agency = "https://agency.atlassian-us-gov-mod.net"
     assert config.replace(base_url=agency).endpoint == jjo.ATLASSIAN_GOVERNMENT
-    explicit = config.replace(endpoint=jjo.ATLASSIAN)
-    assert explicit.replace(base_url=agency).endpoint == jjo.ATLASSIAN
+    assert config.replace(base_url=agency, endpoint=jjo.ATLASSIAN).endpoint == jjo.ATLASSIAN
+    other = config.replace(endpoint=OTHER["endpoint"])
+    assert other.replace(base_url=agency).endpoint == OTHER["endpoint"]
 
 
 def test_replace_checks_the_settings():
@@ -903,8 +883,6 @@ def test_replace_checks_the_settings():
     with pytest.raises(TypeError, match="tenant"):
         make_config().replace(tenant="x")
 
-
-# Settings from elsewhere
 
 ENVIRONMENT = {f"JIRA_{name.upper()}": value for name, value in ARGUMENTS.items()}
 URLS = {"JIRA_AUTH_URL": "https://as.example", "JIRA_TOKEN_URL": "https://as.example/token"}
@@ -918,10 +896,9 @@ def environment_for(server):
 
 
 def test_settings_come_from_the_current_environment(monkeypatch):
-    monkeypatch.setattr(
-        os, "environ", {**ENVIRONMENT, "JIRA_SCOPES": "", "JIRA_AUTH_URL": "", "JIRA_TOKEN_URL": ""}
-    )
-    assert repr(Config.from_env()) == repr(make_config())
+    empty = dict.fromkeys(["JIRA_SCOPES", *URLS], "")
+    monkeypatch.setattr(os, "environ", {**ENVIRONMENT, **empty})
+    assert vars(Config.from_env()) == vars(make_config())
 
 
 def test_optional_settings_come_from_the_environment_too():
@@ -931,177 +908,101 @@ def test_optional_settings_come_from_the_environment_too():
 
 
 @pytest.mark.parametrize(
-    ("environment", "missing"),
+    ("environ", "missing"),
     [
-        ({}, "JIRA_BASE_URL, JIRA_SUBJECT, JIRA_CLIENT_ID, JIRA_CLIENT_SECRET"),
-        ({**ENVIRONMENT, "JIRA_SUBJECT": "", "JIRA_CLIENT_ID": ""}, "JIRA_SUBJECT, JIRA_CLIENT_ID"),
-        ({**ENVIRONMENT, "JIRA_AUTH_URL": "https://as.example"}, "JIRA_TOKEN_URL"),
-        ({**ENVIRONMENT, "JIRA_TOKEN_URL": "https://as.example"}, "JIRA_AUTH_URL"),
+        ({}, list(ENVIRONMENT)),
+        ({**ENVIRONMENT, "JIRA_CLIENT_ID": ""}, ["JIRA_CLIENT_ID"]),
+        ({**ENVIRONMENT, "JIRA_AUTH_URL": "https://as.example"}, ["JIRA_TOKEN_URL"]),
+        ({**ENVIRONMENT, "JIRA_TOKEN_URL": "https://as.example/token"}, ["JIRA_AUTH_URL"]),
     ],
 )
-def test_an_error_names_all_missing_variables_at_once(environment, missing):
-    with pytest.raises(ValueError, match=f"missing or empty: {missing}$"):
-        Config.from_env(environment)
+def test_an_error_names_all_missing_variables_at_once(environ, missing):
+    with pytest.raises(ValueError) as caught:
+        Config.from_env(environ)
+    lines = str(caught.value).split("\n")
+    assert [re.search(r"\((JIRA_\w+)\)", line)[1] for line in lines] == missing
+    assert all(line.endswith("it is missing") for line in lines)
 
 
-BAD_VARIABLES = """
-    JIRA_BASE_URL=x  JIRA_SUBJECT=jané  JIRA_CLIENT_ID=a\u200bb  JIRA_CLIENT_SECRET=\ufeffhush
-    JIRA_SCOPES=+  JIRA_TOKEN_URL=http://as.example
-""".split()
+# Tokens
 
 
-@pytest.mark.parametrize("variable", BAD_VARIABLES)
-def test_an_error_names_a_bad_variable(variable):
-    name, _, value = variable.partition("=")
-    with pytest.raises(ValueError, match=f"^{name} must ") as caught:
-        Config.from_env({**ENVIRONMENT, **URLS, name: value})
-    assert "hush" not in str(caught.value)
-
-
-INSTALLATION = {
-    "baseUrl": SITE,
-    "oauthClientId": "oauth-client-id",
-    "sharedSecret": SECRET,
-    "key": "my-app",
-}
-
-
-def test_settings_come_from_an_installation():
-    endpoint = Endpoint(*URLS.values())
-    options = {"scopes": "read", "endpoint": endpoint}
-    config = Config.from_installation(INSTALLATION, subject=ACCOUNT, **options)
-    assert repr(config) == repr(make_config(**options))
-    assert config.client_secret == SECRET
-
-
-@pytest.mark.parametrize("key", ["baseUrl", "sharedSecret", "oauthClientId"])
-@pytest.mark.parametrize("value", [None, ""])
-def test_an_error_names_what_an_installation_lacks(key, value):
-    hint = "; .* ACT_AS_USER scope" if key == "oauthClientId" else ""
-    with pytest.raises(ValueError, match=f"^payload lacks {key}{hint}$"):
-        Config.from_installation({**INSTALLATION, key: value}, subject=ACCOUNT)
-
-
-def test_an_error_names_all_that_an_installation_lacks():
-    with pytest.raises(ValueError, match="^payload lacks baseUrl, sharedSecret$"):
-        Config.from_installation({"oauthClientId": "x"}, subject=ACCOUNT)
-
-
-@pytest.mark.parametrize("payload", [json.dumps(INSTALLATION), b"{}", None, [INSTALLATION]])
-def test_an_installation_must_be_parsed(payload):
-    with pytest.raises(TypeError, match="^payload must be"):
-        Config.from_installation(payload, subject=ACCOUNT)
-
-
-# Options
-
-
-def test_the_options_reach_the_source(server, clock):
-    saved = Token("saved", time.time() + 59)
-    source = server.config().token_source(token=saved, timeout=5, leeway=60)
-    server.answers.append(reply(429, Retry_After="6"))  # longer than the timeout
-    assert error_of(source).status == 429
-    assert not clock.naps
-
-
-BAD_OPTIONS = each(
-    ("timeout", TypeError, ["30", None, (3, 30)]),
-    ("timeout", ValueError, [0, -1, INFINITY, NAN, TOO_LARGE]),
-    ("leeway", TypeError, ["10"]),
-    ("leeway", ValueError, [-0.5, NAN, TOO_LARGE]),
-    ("token", TypeError, ["eyJ", {"access_token": "x"}, Token(None), Token("x", "1700000000")]),
-    ("token", ValueError, [Token(""), Token("a b"), Token("ä"), Token("x", NAN)]),
-    ("token", ValueError, [Token("x", INFINITY), Token("x", -TOO_LARGE)]),
-    ("config", TypeError, [ARGUMENTS]),
-)
-
-
-@pytest.mark.parametrize(("name", "error", "value"), BAD_OPTIONS)
-def test_an_error_names_a_bad_option(name, error, value):
-    with pytest.raises(error, match=f"^{name}[ .]"):
-        TokenSource(**{"config": make_config(), name: value})
-
-
-@pytest.mark.parametrize("make", [Config.opener, Config.auth, Config.token_source])
 @pytest.mark.parametrize(
-    "wrong", ["http://proxy:3128", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), object(), str]
+    ("expires_at", "leeway", "is_expired"),
+    [
+        (1010.5, {}, False),
+        (1010.0, {}, True),
+        (1000.5, {"leeway": 0}, False),
+        (1000.0, {"leeway": 0}, True),
+        (None, {"leeway": 10**9}, False),
+    ],
 )
-def test_an_error_says_how_to_pass_a_proxy_and_a_context(make, wrong):
-    with pytest.raises(TypeError) as caught:
-        make(make_config(), ProxyHandler({}), wrong)
-    assert str(caught.value) == (
-        f"handlers must be urllib handlers, not {type(wrong).__name__}: pass a proxy as"
-        " ProxyHandler({'https': url}) and an SSL context as HTTPSHandler(context=context)"
-    )
+def test_a_token_counts_as_expired_within_its_leeway(monkeypatch, expires_at, leeway, is_expired):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    assert Token("t", expires_at).is_expired(**leeway) == is_expired
 
 
-@pytest.mark.parametrize("function", [TokenSource, Config.token_source])
-def test_function_signatures_show_all_options(function):
-    options = list(inspect.signature(function).parameters.values())[2:]
-    defaults = {option.name: option.default for option in options}
-    assert defaults == {"token": None, "timeout": 30.0, "leeway": 10.0}
+def test_the_repr_of_a_token_does_not_show_it():
+    assert repr(Token("hush", 5.0)) == "Token(access_token=..., expires_at=5.0)"
+
+
+def test_a_token_error_is_a_url_error_with_a_plain_text():
+    error = TokenError("what went wrong")
+    assert isinstance(error, urllib.error.URLError)
+    assert str(error) == error.reason == "what went wrong"
+    assert (error.status, error.error, error.error_description) == (None, None, None)
+    assert (error.retry_after, error.is_transient) == (None, False)
+
+
+@pytest.mark.parametrize("twin", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_a_token_error_can_be_copied_and_pickled(twin):
+    error = TokenError("no")
+    error.status = 400
+    assert (str(twin(error)), twin(error).status) == ("no", 400)
 
 
 # The token endpoint
 
 
-def test_the_token_request_has_the_documented_form(server):
-    server.config(scopes="read write").token_source().token()
-    (post,) = server.posts
-    assert post.body.startswith(
-        b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=eyJ"
-    )
-    assert post.body.endswith(b"&scope=READ+WRITE")
-    assert post.headers["Accept"] == "application/json"
-    assert post.headers["Content-Type"] == "application/x-www-form-urlencoded"
-    assert post.headers["User-Agent"] == f"jira-jwt-oauth/{jjo.__version__}"
-    assert post.headers["Authorization"] is None
+@pytest.mark.parametrize("scopes", [None, "read write"])
+def test_a_strict_server_accepts_the_token_request(server, scopes):
+    server.answers.append(examine)
+    token = TokenSource(server.config(scopes=scopes)).token()
+    assert token.access_token in server.valid
+    assert ("scope" in server.posts[0].form) == (scopes is not None)
 
 
-def test_without_scopes_the_token_request_has_none(server):
-    server.source().token()
-    assert set(server.posts[0].form) == {"grant_type", "assertion"}
-    assert server.posts[0].form["grant_type"] == jjo.GRANT_TYPE
-
-
-def strict(clock):
-    """Grant a token if the assertion is valid by the clock of the server."""
-
-    def answer(handler):
-        claims = handler.server.posts[-1].claims
-        now = clock.server_time()
-        is_valid = claims["iat"] <= now < claims["exp"] <= now + 60
-        (grant() if is_valid else reply(400))(handler)
-
-    return answer
-
-
-@pytest.mark.parametrize("ahead", [-45, 0, 9.5])
+@pytest.mark.parametrize("ahead", [-45, 9.5])
 def test_a_strict_server_accepts_a_clock_that_is_a_little_off(server, clock, ahead):
     clock.ahead = ahead
-    server.answers.append(strict(clock))
+    server.answers.append(lambda handler: examine(handler, clock.server_time))
+    assert server.source().token().access_token in server.valid
+
+
+def test_each_attempt_has_a_fresh_assertion(server, clock):
+    server.answers += [reply(429, Retry_After="2")] * 2
     server.source().token()
-    assert len(server.posts) == 1
+    issued = [verify(post.form["assertion"])["iat"] for post in server.posts]
+    assert issued == sorted(set(issued))
 
 
 CLOCKS = each(
     (400, "fast", [600, 13]),
     (400, "slow", [-600, -13]),
     (401, "fast", [600]),
-    (401, "slow", [-13]),
+    (200, "slow", [-600]),
+    (503, "fast", [600]),
     (400, None, [0, 8.5, -8.5]),
-    (403, None, [600]),
-    (500, None, [600]),
 )
 
 
 @pytest.mark.parametrize(("status", "word", "ahead"), CLOCKS)
-def test_a_refusal_says_how_far_off_the_clock_is(server, clock, status, word, ahead):
+def test_an_error_says_how_far_off_the_clock_is(server, clock, status, word, ahead):
     clock.ahead = ahead
     server.answers += [reply(status, {"error": "no"}, Date=clock.date())] * 3
     message = str(error_of(server.source()))
     if word is None:
-        assert message.endswith(f"HTTP {status}, 'no'")
+        assert message.endswith("'no'")
     else:
         said = re.search(rf"; this machine's clock is (\d+) s {word}$", message)
         assert abs(int(said[1]) - abs(ahead)) <= 2
@@ -1118,52 +1019,32 @@ def test_a_slow_server_is_not_mistaken_for_a_wrong_clock(server, clock, is_dated
     assert "clock" not in str(error_of(server.source()))
 
 
-@pytest.fixture(params=["EAST-9", "WEST+9"])
-def time_zone(request, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", request.param)
-        time.tzset()
-        yield
-    time.tzset()
-
-
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
 @pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"])
-def test_a_date_is_read_as_gmt(server, clock, time_zone, form):
+def test_a_date_is_read_as_gmt(server, clock, form):
     clock.ahead = 3600
     date = time.strftime(form, time.gmtime(clock.server_time()))
     server.answers.append(reply(400, {"error": "no"}, Date=date))
-    assert re.search(r"clock is 36\d\d s fast|clock is 3599 s fast", str(error_of(server.source())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "EAST-9")
+        time.tzset()
+        message = str(error_of(server.source()))
+    time.tzset()
+    assert re.search("clock is (3599|36..) s fast", message)
 
 
-@pytest.mark.parametrize(
-    "date",
-    [
-        "",
-        ",",
-        "soon",
-        "Mon, 1 Jan 99999999999999 0:0:0 GMT",
-        f"Mon, {'9' * 400} Jan 2020 0:0:0 GMT",
-    ],
-)
+@pytest.mark.parametrize("date", ["", ",", "soon", "Mon, 1 Jan 99999999999999 0:0:0 GMT"])
 def test_a_date_that_makes_no_sense_is_ignored(server, date):
     server.answers.append(reply(400, {"error": "no"}, Date=date))
-    assert str(error_of(server.source())).endswith("HTTP 400, 'no'")
-
-
-def test_a_wrong_date_does_not_spoil_the_next_call(server, clock):
-    year_ahead = email.utils.formatdate(time.time() + 31536000, usegmt=True)
-    server.answers += [reply(401, {"error": "no"}, Date=year_ahead), strict(clock)]
-    source = server.source()
-    assert "s slow" in str(error_of(source))
-    assert isinstance(source.token(), Token)
+    assert str(error_of(server.source())).endswith("'no'")
 
 
 GOOD_ANSWERS = each(
     ("expires_in", 900, [900, "900", "9e2"]),
-    ("expires_in", 1.5, [1.5]),
+    ("expires_in", 1.5, [1.5, "1.5"]),
     ("expires_in", None, [None, 0, "0"]),
     ("token_type", 900, ["bearer", "BEARER", None]),
-    ("error", 900, [None, "", {"code": 0}]),
+    ("error", 900, [None, "", 0, {}]),
     ("more", 900, [[1, {}]]),
 )
 
@@ -1174,7 +1055,6 @@ def test_a_good_answer_becomes_a_token(server, name, lifetime, value):
     before = time.time()
     token = server.source().token()
     assert token.access_token in server.valid
-    assert token.token_type == "Bearer"
     if lifetime is None:
         assert token.expires_at is None
     else:
@@ -1193,7 +1073,7 @@ def test_a_lifetime_counts_from_before_the_request(server, clock):
 
 def test_an_answer_in_pieces_is_read_whole(server):
     def answer(handler):
-        handler.wfile.write(b'HTTP/1.1 200 OK\r\n\r\n{"access_token": ')
+        handler.wfile.write(b'HTTP/1.1 200 OK\r\n\r\n\xef\xbb\xbf{"access_token": ')
         handler.server.is_closing.wait(0.1)
         handler.wfile.write(b'"abc"}')
 
@@ -1201,16 +1081,11 @@ def test_an_answer_in_pieces_is_read_whole(server):
     assert server.source().token() == Token("abc")
 
 
-def test_an_answer_may_begin_with_a_byte_order_mark(server):
-    server.answers.append(reply(200, b"\xef\xbb\xbf" + b'{"access_token": "abc"}'))
-    assert server.source().token() == Token("abc")
-
-
 BAD_ANSWERS = each(
     ("access_token", [None, "", 5, "a b", "abc\r\nX: y", "abc\n", "ä"]),
     ("token_type", ["mac", "", 5]),
-    ("expires_in", [-1, "-1", NAN, INFINITY, "1e999", True, "", "soon", "\u0665", []]),
-    ("error", ["no"]),
+    ("expires_in", [-1, "-1", NAN, INFINITY, "1e999", TOO_LARGE, True, "", "soon", "\u0665", []]),
+    ("error", ["no", 5, ["no"]]),
 )
 
 
@@ -1218,93 +1093,111 @@ BAD_ANSWERS = each(
 def test_an_answer_without_a_usable_token_is_an_error(server, name, value):
     server.answers.append(grant(**{name: value}))
     error = error_of(server.source())
-    assert (error.status, error.body) == (200, b"")
-    assert error.error == (value if name == "error" else None)
+    assert (error.status, error.is_transient) == (200, False)
+    assert error.error == ("no" if value == "no" else None)
     assert len(server.posts) == 1
 
 
-def test_the_fields_of_an_error_hold_what_the_server_sent(server):
-    content = {"error": "invalid_grant", "error_description": "no such user"}
-    server.answers.append(reply(400, content, Retry_After="7"))
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"[" * 60000, b"9" * 5000, b"\xff"])
+def test_an_answer_that_is_no_json_object_is_an_error(server, body):
+    server.answers.append(reply(200, body))
+    assert error_of(server.source()).status == 200
+    assert len(server.posts) == 1
+
+
+def test_the_fields_of_an_error_hold_what_the_server_sent(server, clock):
+    content = {"error": "slow_down", "error_description": "no such user"}
+    server.answers.append(reply(429, content, Retry_After="77"))
     error = error_of(server.source())
-    assert (error.status, error.error, error.error_description) == (400, *content.values())
-    assert json.loads(error.body) == content
-    assert error.retry_after == 7.0
+    assert (error.status, error.error, error.error_description) == (429, *content.values())
+    assert (error.retry_after, error.is_transient) == (77.0, True)
     assert error.__cause__ is None
 
 
-def test_headers_that_python_cannot_parse_are_a_token_error(server):
-    content_type = "multipart/x; boundary*=utf-8''a; boundary*0=b"
-    server.answers.append(reply(400, {"error": "no"}, Content_Type=content_type))
-    assert "TypeError: " in str(error_of(server.source()))
-
-
 @pytest.mark.parametrize("value", [5, None, [], {"a": 1}, True, ""])
-def test_an_error_code_that_is_not_a_string_is_left_out(server, value):
+def test_an_error_code_that_is_not_a_text_is_left_out(server, value):
     server.answers.append(reply(400, {"error": value, "error_description": value}))
     error = error_of(server.source())
     assert (error.error, error.error_description) == (None, None)
 
 
-def test_errors_about_answers_are_worded_like_this(server, clock):
+def test_errors_about_answers_are_worded_like_this(server):
     """The exact words. Other tests look for single ones."""
-    page = b"<html>\n<title>No required SSL certificate was sent</title>\n"
-    no_json = reply(200, page, Content_Type="text/html")
+    page = b"<html>\n<title>No\xf6 \xe2\x82\xac</title>"
+    html = {"Content_Type": "text/html"}
+    error = {"error": "invalid_client", "error_description": "Ünknown\nclient"}
+    no_token = "access_token is missing or not visible ASCII"
     expected = [
-        ([reply(400, {"error": "invalid_grant"})], "HTTP 400, 'invalid_grant'"),
+        (reply(400, {"error": "invalid_grant"}), "HTTP 400, error 'invalid_grant'"),
         (
-            [reply(401, {"error": "invalid_client", "error_description": "Ünknown\nclient"})],
-            r"HTTP 401, 'invalid_client', 'Ünknown\nclient'",
+            reply(401, error, **html),
+            r"HTTP 401, error 'invalid_client', error_description 'Ünknown\nclient'",
         ),
-        ([reply(401, b'{"code": 401}')], """HTTP 401, '{"code": 401}'"""),
-        ([reply(400)], "HTTP 400, an empty answer"),
-        ([reply(403, b"n\xf6")], "HTTP 403, 'n\ufffd'"),
-        ([reply(400, page)], f"HTTP 400, {page.decode()!r}"),
+        (reply(400), "HTTP 400"),
+        (reply(401, b'{"code": 401}'), """HTTP 401, body '{"code": 401}'"""),
         (
-            [reply(302, Location="https://a.example/?next=1")],
-            "HTTP 302, a redirect (Location: 'https://a.example/?next=1'), which is not followed",
+            reply(403, page, **html),
+            "HTTP 403, Content-Type 'text/html', body '<html>\\n<title>No\ufffd €</title>'",
         ),
-        ([reply(300)], "HTTP 300, a redirect (Location: ''), which is not followed"),
-        ([grant(access_token="")], "HTTP 200, access_token is missing or not visible ASCII"),
-        ([grant(token_type="mac")], "HTTP 200, token_type is not Bearer"),
-        ([grant(expires_in="soon")], "HTTP 200, expires_in is not a number of seconds"),
-        ([no_json] * 3, "HTTP 200, not a complete JSON object (Content-Type: 'text/html')"),
-        ([reply(200)] * 3, "HTTP 200, not a complete JSON object (Content-Type: '')"),
-        ([raw(b"SSH-2.0-OpenSSH\r\n")], r"BadStatusLine: 'SSH-2.0-OpenSSH\r\n'"),
+        (
+            reply(302, Location="https://a.example/?next=1"),
+            "HTTP 302, Location 'https://a.example/?next=1'",
+        ),
+        (grant(access_token=""), f"HTTP 200, {no_token}"),
+        (reply(200, page, **html), f"HTTP 200, {no_token}, Content-Type 'text/html'"),
+        (grant(token_type="mac"), "HTTP 200, token_type is not Bearer"),
+        (grant(expires_in="soon"), "HTTP 200, expires_in is not a number of seconds"),
+        (raw(b"SSH-2.0-OpenSSH\r\n"), "BadStatusLine"),
     ]
-    for answers, words in expected:
-        server.answers += answers
+    for answer, words in expected:
+        server.answers.append(answer)
         message = str(error_of(server.source()))
         assert message == f"no access token from {server.url}/oauth2/token: {words}"
 
 
 def test_a_message_shows_200_characters_of_each_part(server):
-    server.answers.append(reply(400, {"error": "a" * 5000, "error_description": "b" * 5000}))
+    server.answers.append(reply(400, {"error": "a " * 5000, "error_description": "b " * 5000}))
     error = error_of(server.source())
-    assert str(error).endswith(f"HTTP 400, '{'a' * 200}', '{'b' * 200}'")
-    assert len(error.error) == 5000
+    shown = f"error '{'a ' * 100}', error_description '{'b ' * 100}'"
+    assert str(error).endswith(f"HTTP 400, {shown}")
+    assert len(error.error) == 10000
 
 
-ECHOES = {
-    "error": lambda echo: reply(400, {"error": echo}),
-    "description": lambda echo: reply(400, {"error": "no", "error_description": echo}),
-    "body": lambda echo: reply(400, echo.encode()),
-    "location": lambda echo: reply(302, Location=echo),
-    "status line": lambda echo: raw(f"HTTP/1.1 {echo}\r\n\r\n".encode()),
-    "not HTTP": lambda echo: raw(f"{echo}\r\n\r\n".encode()),
+PLACES = {
+    "error": lambda text: reply(400, {"error": text}),
+    "description": lambda text: reply(400, {"error": "no", "error_description": text}),
+    "body": lambda text: reply(400, text.encode()),
+    "location": lambda text: reply(302, Location=text),
+    "content type": lambda text: reply(200, Content_Type=text),
+    "status line": lambda text: raw(f"HTTP/1.1 {text}\r\n\r\n".encode()),
+    "not HTTP": lambda text: raw(f"{text}\r\n\r\n".encode()),
+}
+CREDENTIALS = {
+    "signature": lambda server: server.posts[0].form["assertion"].rpartition(".")[2],
+    "opaque token": lambda server: "0123456789abcdefABCDEF0123456789",
+    "password": lambda server: "hush",
 }
 
 
-@pytest.mark.parametrize("where", ECHOES)
-def test_a_message_does_not_show_an_echo_of_the_signature(server, where):
+@pytest.mark.parametrize("credential", CREDENTIALS)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_message_does_not_show_a_credential(server, clock, place, credential):
     def answer(handler):
-        signature = server.posts[0].form["assertion"].rpartition(".")[2]
-        ECHOES[where](f"abc{signature}def")(handler)
+        text = f"https://me:{CREDENTIALS[credential](server)}@a.example"
+        PLACES[place](text)(handler)
 
-    server.answers.append(answer)
+    # An echo of the first assertion, in the answer to the second.
+    server.answers += [reply(503), answer]
     error = error_of(server.source())
-    assert "abc...def" in str(error)
-    assert server.posts[0].form["assertion"].rpartition(".")[2] not in shown(error)
+    assert CREDENTIALS[credential](server) not in shown(error)
+
+
+@given(st.text(), st.sampled_from(["-", ".", "x", "a" * 40, "a" * 940 + " "]), st.text())
+def test_no_piece_of_a_signature_is_shown_wherever_a_text_is_cut(shared_server, before, pad, after):
+    signature = VECTOR.rpartition(".")[2]
+    body = f"{before}{pad}{signature}{after}".encode(errors="replace")
+    message = str(outcome_of(shared_server, b"HTTP/1.1 400 x\r\n\r\n" + body))
+    assert not any(signature[i : i + 12] in message for i in range(len(signature) - 12))
 
 
 FIELDS = st.sampled_from(["access_token", "error", "error_description", "expires_in", "token_type"])
@@ -1334,7 +1227,6 @@ def test_any_answer_becomes_a_token_or_a_token_error(shared_server, status, body
     else:
         assert str(outcome).isprintable()
         assert outcome.status == int(status)
-        assert outcome.body == (b"" if status[:1] == b"2" else body)
 
 
 @given(st.binary(max_size=60))
@@ -1344,100 +1236,67 @@ def test_any_bytes_become_a_token_error(shared_server, data):
 
 # Retries
 
-TOO_DEEP, TOO_LONG = b"[" * 60000, b"9" * 5000
-NOT_JSON = [b"", b"<html>sign in</html>", b'{"access_token": "ab', b"[]", TOO_DEEP, TOO_LONG]
-TRANSIENT_ERRORS = ["temporarily_unavailable", "server_error"]
-TRANSIENT = [
-    *[reply(status) for status in (408, 429, 500, 502, 503, 504)],
-    *[reply(200, {"error": error, "access_token": "abc"}) for error in TRANSIENT_ERRORS],
-    *[reply(400, {"error": error}) for error in TRANSIENT_ERRORS],
-    *[reply(200, body) for body in NOT_JSON],
-    *[reply(200, body, Content_Length=len(body) + 9) for body in NOT_JSON],
-    raw(b""),
-    raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc"),
-]
-FINAL = [
-    *[reply(status) for status in (300, 302, 400, 401, 403, 404, 501, 505)],
-    *[raw(data) for data in (b"hello\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/9.9 200 x\r\n")],
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+ATTEMPTS = [
+    *[(reply(status), 3) for status in (408, 429, 500, 502, 503, 504)],
+    (raw(b""), 3),
+    (raw(CHUNKED + b"5\r\nabc"), 3),
+    *[(reply(status), 1) for status in (200, 300, 302, 400, 401, 403, 404, 501, 505)],
+    (reply(200, {"error": "temporarily_unavailable"}), 1),
+    *[(raw(data), 1) for data in (b"hello\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n")],
 ]
 
 
-@pytest.mark.parametrize("answer", TRANSIENT)
-def test_a_transient_failure_is_retried_twice(server, clock, answer):
-    server.answers += [answer, answer]
+@pytest.mark.parametrize(("answer", "attempts"), ATTEMPTS)
+def test_what_is_transient_is_tried_three_times(server, clock, answer, attempts):
+    server.answers += [answer] * 4
+    assert error_of(server.source()).is_transient == (attempts == 3)
+    assert len(server.posts) == attempts
+    assert clock.naps == [0.5, 1.0][: attempts - 1]
+
+
+def test_a_retry_that_succeeds_gives_a_token(server, clock):
+    server.answers += [reply(503), raw(b"")]
     assert server.source().token().access_token in server.valid
-    assert len(server.posts) == 3
 
 
-def test_each_attempt_has_a_fresh_assertion(server, clock):
-    server.answers += [reply(429, Retry_After="2")] * 2
-    server.source().token()
-    issued = [post.claims["iat"] for post in server.posts]
-    assert issued == sorted(set(issued))
-
-
-@pytest.mark.parametrize("answer", FINAL)
-def test_a_lasting_failure_is_not_retried(server, clock, answer):
-    server.answers.append(answer)
-    error_of(server.source())
-    assert len(server.posts) == 1
-    assert not clock.naps
-
-
-def test_the_third_failure_is_raised(server, clock):
-    server.answers += [reply(503, b"one"), reply(503, b"two"), reply(503, b"three")]
-    assert error_of(server.source()).body == b"three"
-    assert len(server.posts) == 3
-
-
-def test_the_waits_between_attempts_grow_and_vary(server, clock):
-    server.answers += [reply(503)] * 60
-    for _ in range(20):
-        error_of(server.source())
-    first, second = clock.naps[::2], clock.naps[1::2]
-    assert all(0.5 <= nap <= 0.75 for nap in first)
-    assert all(1.0 <= nap <= 1.5 for nap in second)
-    assert len(set(clock.naps)) == 40
-
-
-IGNORED = ["soon", "-1", "1.5", "\xb2", "Wed, 21 Oct 2026 07:28:00 GMT"]
+IGNORED = ["0", "soon", "-1", "1.5", "\xb2", "Wed, 21 Oct 2026 07:28:00 GMT"]
 
 
 @pytest.mark.parametrize(
-    ("value", "shortest", "longest"),
-    [("0", 0, 0), ("7", 7, 7), ("29", 29, 29), *[(value, 0.5, 0.75) for value in IGNORED]],
+    ("value", "nap"), [("1", 1), ("7", 7), ("29", 29), *[(value, 0.5) for value in IGNORED]]
 )
-def test_retry_after_is_read_in_whole_seconds_only(server, clock, value, shortest, longest):
+def test_retry_after_is_read_in_whole_seconds_only(server, clock, value, nap):
     server.answers.append(reply(429, Retry_After=value))
     server.source().token()
-    assert shortest <= clock.naps[0] <= longest
+    assert clock.naps == [nap]
 
 
 @pytest.mark.parametrize("seconds", ["30", "3600", "9" * 400])
 def test_a_retry_after_beyond_the_timeout_raises_at_once(server, clock, seconds):
     server.answers.append(reply(429, Retry_After=seconds))
-    assert error_of(server.source()).retry_after == float(seconds)
+    error = error_of(server.source())
+    assert (error.retry_after, error.is_transient) == (float(seconds), True)
     assert not clock.naps
 
 
 def test_a_refused_connection_is_retried_and_chained(clock, closed_port):
     url = f"http://{closed_port}/token"
-    error = error_of(make_config(endpoint=Endpoint("x", url)).token_source())
+    error = error_of(TokenSource(make_config(endpoint=Endpoint("x", url))))
     assert len(clock.naps) == 2
-    assert isinstance(error.__cause__.reason, ConnectionRefusedError)
-    assert url in str(error)
-    assert (error.status, error.body) == (None, b"")
+    assert isinstance(error.__cause__, OSError)
+    assert f"{url}: ConnectionRefusedError: " in str(error)
+    assert (error.status, error.is_transient) == (None, True)
 
 
 def test_a_certificate_that_does_not_verify_is_final(tls_server, clock):
     error = error_of(tls_server.source())
     assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+    assert not error.is_transient
     assert not clock.naps
 
 
-@pytest.mark.parametrize(
-    ("status", "attempts"), [(401, 1), (403, 1), (407, 1), (502, 3), (503, 3), (504, 3)]
-)
+@pytest.mark.parametrize(("status", "attempts"), [(401, 1), (403, 1), (407, 1), (502, 3)])
 def test_an_error_names_a_proxy_that_refuses_a_tunnel(tls_server, proxy, clock, status, attempts):
     proxy.refusal = b"HTTP/1.1 %d No\r\n\r\n" % status
     message = str(error_of(tls_server.source(proxy.handler)))
@@ -1451,16 +1310,16 @@ def test_an_error_names_a_proxy_that_refuses_a_tunnel(tls_server, proxy, clock, 
         ("http://user:hush@{}", "via proxy {}: ConnectionRefusedError: "),
         ("socks5://user:hush@{}", "via proxy {}: ConnectionRefusedError: "),
         ("http://{}\n", r"via proxy {}\n: ConnectionRefusedError: "),
-        ("http:/user:hush@{}", "'http:/...@{}'"),
+        ("http:/user:hush@{}", "/token: ValueError"),
     ],
 )
 def test_an_error_names_a_dead_or_mistyped_proxy(
     tls_server, clock, monkeypatch, closed_port, url, words
 ):
     monkeypatch.setenv("https_proxy", url.format(closed_port))
-    message = str(error_of(tls_server.source()))
-    assert words.format(closed_port) in message
-    assert "hush" not in message
+    error = error_of(tls_server.source())
+    assert words.format(closed_port) in str(error)
+    assert "hush" not in shown(error)
 
 
 def test_an_error_names_a_proxy_that_answers_for_the_server(server, proxy, clock):
@@ -1470,21 +1329,18 @@ def test_an_error_names_a_proxy_that_answers_for_the_server(server, proxy, clock
 # Bounds
 
 
-@pytest.mark.parametrize("character", [b"x", b"/"])
-def test_a_long_line_instead_of_http_is_reported_without_delay(server, character):
-    server.answers.append(raw(character * 65000 + b"\r\n"))
+def test_a_long_line_instead_of_http_is_reported_without_delay(server):
+    server.answers += [raw(b"/" * 65000 + b"\r\n"), reply(400, b"//" * 32000)]
     started = time.monotonic()
+    error_of(server.source())
     error_of(server.source())
     assert time.monotonic() - started < 2
 
 
-def test_at_most_64_kib_of_an_answer_are_read(server, clock):
+def test_at_most_64_kib_of_an_answer_are_read(server):
     content = json.dumps({"access_token": "abc"}).encode()
-    server.answers.append(reply(200, content.ljust(65536)))
+    server.answers += [reply(200, content.ljust(65536)), reply(200, b" " * 65536 + content)]
     assert server.source().token() == Token("abc")
-    server.answers.append(reply(400, content.ljust(3 << 20)))
-    assert len(error_of(server.source()).body) == 65536
-    server.answers += [reply(200, b" " * 65536 + content)] * 3
     assert error_of(server.source()).status == 200
 
 
@@ -1493,9 +1349,9 @@ def test_at_most_64_kib_of_an_answer_are_read(server, clock):
     [b"[" + b"{}," * 22000, b'{"a":[' + b"[]," * 21000 + b"[]]}", b"x" * (32 << 20)],
     ids=["many objects", "many lists", "32 MiB"],
 )
-def test_an_exchange_needs_less_than_8_mib_of_memory(server, clock, body):
+def test_an_exchange_needs_less_than_8_mib_of_memory(server, body):
     tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
-    server.answers += [reply(200, body)] * 3
+    server.answers.append(reply(200, body))
     tracemalloc.start()
     try:
         error_of(server.source())
@@ -1510,7 +1366,7 @@ def test_an_exchange_needs_less_than_8_mib_of_memory(server, clock, body):
         silence,
         drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
         drip(b"HTTP/1.1 200 OK\r\n\r\n", b" "),
-        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        drip(CHUNKED, b"1\r\n \r\n"),
     ],
 )
 def test_an_exchange_ends_within_twice_its_timeout(server, answer):
@@ -1519,6 +1375,7 @@ def test_an_exchange_ends_within_twice_its_timeout(server, answer):
     error = error_of(server.source(timeout=0.4))
     assert time.monotonic() - started < 0.8 + 1  # a second for a busy machine
     assert re.search("imeout.*: '(timed out|the answer took too long)'$", str(error))
+    assert (error.is_transient, len(server.posts)) == (True, 1)
 
 
 def test_the_last_attempt_has_only_what_is_left_of_the_timeout(server, clock):
@@ -1529,8 +1386,11 @@ def test_the_last_attempt_has_only_what_is_left_of_the_timeout(server, clock):
     assert len(server.posts) == 3
 
 
-def test_a_timeout_may_be_as_long_as_you_like(server):
-    assert server.source(timeout=1e300).token()
+def test_an_answer_is_used_however_long_it_took_to_connect(server, clock):
+    def connect_slowly(request):
+        clock.moved += 60
+
+    assert server.source(Hook(connect_slowly)).token().access_token in server.valid
 
 
 # The token request and the handlers of the caller
@@ -1553,35 +1413,43 @@ def password_handler(handler_class, url):
     return handler_class(passwords)
 
 
-@pytest.mark.parametrize("handlers", [[], [HTTPRedirectHandler()], [Eager], [Eager(), Lenient]])
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_the_token_request_follows_no_redirect(server, status, handlers):
-    server.answers.append(reply(status, Location=f"{server.url}/elsewhere"))
-    assert error_of(server.source(*handlers)).status == status
-    assert not server.calls
+def tempting(server):
+    """Return the handlers that might do too much, each alone."""
+    basic, digest = HTTPBasicAuthHandler, HTTPDigestAuthHandler
+    return [
+        *([], [HTTPRedirectHandler()], [Eager], [Eager(), Lenient]),
+        *[[password_handler(kind, server.url)] for kind in (basic, digest)],
+    ]
 
 
-@pytest.mark.parametrize("scheme", ["Basic", "Digest", "Bearer"])
-@pytest.mark.parametrize("handler_class", [HTTPBasicAuthHandler, HTTPDigestAuthHandler])
-def test_the_token_request_answers_no_challenge(server, scheme, handler_class):
-    challenge = f'{scheme} realm="x", nonce="y"'
-    server.answers.append(reply(401, WWW_Authenticate=challenge))
-    assert error_of(server.source(password_handler(handler_class, server.url))).status == 401
-    assert len(server.posts) == 1
+@pytest.mark.parametrize("handlers", range(6))
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, "Basic", "Digest", "Bearer"])
+def test_the_token_request_follows_no_redirect_and_answers_no_challenge(server, status, handlers):
+    answer = reply(status, Location=f"{server.url}/elsewhere")
+    if isinstance(status, str):
+        answer = reply(401, WWW_Authenticate=f'{status} realm="x", nonce="y"')
+    server.answers.append(answer)
+    error = error_of(server.source(*tempting(server)[handlers]))
+    assert error.status == (401 if isinstance(status, str) else status)
+    assert (len(server.posts), len(server.calls)) == (1, 0)
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         (OSError("x"), "OSError: 'x'"),
-        (ValueError("x"), "ValueError: 'x'"),
-        (http.client.HTTPException("x"), "HTTPException: 'x'"),
-        (urllib.error.URLError("x"), "'x'"),
+        (ValueError("hush"), "ValueError"),
+        (http.client.HTTPException("hush"), "HTTPException"),
+        (urllib.error.URLError("x"), "URLError: '<urlopen error x>'"),
         (urllib.error.URLError(OSError("x")), "OSError: 'x'"),
+        (ssl.SSLError("x"), "SSLError: \"('x',)\""),
     ],
 )
 def test_an_exception_of_the_network_becomes_a_token_error(server, clock, error, words):
-    assert str(error_of(server.source(Hook(raising(error))))).endswith(f"/oauth2/token: {words}")
+    token_error = error_of(server.source(Hook(raising(error))))
+    assert str(token_error).endswith(f"/oauth2/token: {words}")
+    assert "hush" not in shown(token_error)
+    assert isinstance(token_error.__cause__, OSError) == isinstance(error, OSError)
 
 
 @pytest.mark.parametrize("error", [LookupError("x"), AssertionError("x"), KeyboardInterrupt()])
@@ -1589,6 +1457,33 @@ def test_an_exception_of_another_kind_propagates_unchanged(server, error):
     with pytest.raises(type(error)) as caught:
         server.source(Hook(raising(error))).token()
     assert caught.value is error
+
+
+# The token source
+
+BAD_OPTIONS = each(
+    ("timeout", TypeError, ["30", None, (3, 30)]),
+    ("timeout", ValueError, [0, -1, 86401, INFINITY, NAN, TOO_LARGE]),
+    ("leeway", TypeError, ["10"]),
+    ("leeway", ValueError, [-0.5, 86401, NAN, TOO_LARGE]),
+    ("token", TypeError, ["eyJ", {"access_token": "x"}, Token(None), Token("x", "1700000000")]),
+    ("token", ValueError, [Token(""), Token("a b"), Token("ä"), Token("x", NAN)]),
+    ("token", ValueError, [Token("x", INFINITY), Token("x", -TOO_LARGE)]),
+)
+
+
+@pytest.mark.parametrize(("name", "error", "value"), BAD_OPTIONS)
+def test_an_error_names_a_bad_option(name, error, value):
+    with pytest.raises(error, match=f"^{name}[ .]"):
+        TokenSource(make_config(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    "wrong", ["http://proxy:3128", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), object(), str]
+)
+def test_an_error_says_how_to_pass_a_proxy_and_a_context(wrong):
+    with pytest.raises(TypeError, match=r"^handlers .*ProxyHandler\(.*HTTPSHandler\(context="):
+        TokenSource(make_config(), ProxyHandler({}), wrong)
 
 
 def test_a_source_and_its_openers_load_the_certificates_once(monkeypatch):
@@ -1600,7 +1495,7 @@ def test_a_source_and_its_openers_load_the_certificates_once(monkeypatch):
         load(self, *arguments)
 
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", count)
-    source = make_config().token_source()
+    source = TokenSource(make_config())
     source.opener()
     source.opener()
     # Before Python 3.12, they are loaded for each connection, and not in advance.
@@ -1614,21 +1509,12 @@ def test_the_handlers_of_the_caller_do_not_change(server):
     assert [dict(vars(handler)) for handler in handlers] == before
 
 
-def test_the_token_request_and_the_calls_share_a_cookie_jar(server):
-    cookie = reply(200, {"access_token": "abc"}, Set_Cookie="seen=1; Path=/")
-    server.answers.append(cookie)
-    server.valid.add("abc")
-    received = call(server.opener(HTTPCookieProcessor()), f"{server.url}/rest")
-    assert received["headers"]["Cookie"] == "seen=1"
-
-
-def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust):
-    config = tls_server.config()
-    assert call(config.opener(trust), f"{tls_server.url}/rest")["token"] in tls_server.valid
-    assert config.auth(trust).source.token().access_token in tls_server.valid
-
-
-# The token source
+def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust, proxy):
+    opener = tls_server.opener(trust, proxy.handler, HTTPCookieProcessor())
+    tls_server.answers.append(reply(200, {"access_token": "abc"}, Set_Cookie="seen=1; Path=/"))
+    tls_server.valid.add("abc")
+    assert call(opener, f"{tls_server.url}/rest")["headers"]["Cookie"] == "seen=1"
+    assert len(proxy.tunnels) == 2
 
 
 @pytest.mark.parametrize(
@@ -1647,12 +1533,14 @@ def test_a_saved_token_is_used_until_its_leeway(server, options, left, is_reused
 
 
 @pytest.mark.parametrize("lifetime", [None, 0])
-def test_a_token_without_a_lifetime_is_reused(server, clock, lifetime):
+def test_a_token_without_a_lifetime_is_used_until_it_is_dropped(server, clock, lifetime):
     server.answers.append(grant(expires_in=lifetime))
     source = server.source()
     first = source.token()
     clock.moved += 10**7
     assert source.token() is first
+    source.invalidate(first)
+    assert source.token() is not first
 
 
 def test_invalidate_drops_the_token_that_is_held(server):
@@ -1662,6 +1550,15 @@ def test_invalidate_drops_the_token_that_is_held(server):
     assert source.invalidate(Token("one")) is True
     assert source.invalidate(Token("one")) is False
     assert source.token().access_token != "one"
+
+
+def test_invalidate_drops_one_token_a_minute(server, clock):
+    source = server.source()
+    assert source.invalidate(source.token())
+    clock.moved += 59
+    assert not source.invalidate(source.token())
+    clock.moved += 2
+    assert source.invalidate(source.token())
 
 
 def test_threads_without_a_token_share_one_exchange(server):
@@ -1695,10 +1592,38 @@ def test_waiting_threads_share_a_token_however_short_lived(server):
 
 
 def test_waiting_threads_each_get_an_exception_of_their_own(server):
-    errors = during_an_exchange(server, reply(400, {"error": "no"}), server.source().token)
+    source = server.source()
+    errors = during_an_exchange(server, reply(400, {"error": "no"}), source.token)
     assert [error.error for error in errors] == ["no"] * 8
     assert len(set(map(id, errors))) == 8
+    assert len({error.__traceback__.tb_frame for error in errors}) == 8
     assert len(server.posts) == 1
+    assert source.token()
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts references")
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_failed_renewal_keeps_no_local_variable_alive(server, clock, closed_port, is_refused):
+    class Local:
+        pass
+
+    def fail(source):
+        local = Local()
+        with contextlib.suppress(TokenError):
+            source.token()
+        return weakref.ref(local)
+
+    source = server.source()
+    server.answers.append(reply(400))
+    if not is_refused:
+        endpoint = Endpoint("x", f"http://{closed_port}/token")
+        source = TokenSource(server.config(endpoint=endpoint))
+    gc.collect()
+    gc.disable()
+    try:
+        assert fail(source)() is None
+    finally:
+        gc.enable()
 
 
 def test_after_an_interrupt_another_thread_makes_the_exchange(server, monkeypatch):
@@ -1768,14 +1693,15 @@ def test_an_exception_of_a_signal_handler_ends_the_exchange(server, on_signal, r
 
 FORK = """
 import os, signal, sys, threading
-from jira_jwt_oauth import Config
-source = Config.from_env().token_source()
+from jira_jwt_oauth import Config, TokenSource
+source = TokenSource(Config.from_env())
 threading.Thread(target=source.token).start()
 input()  # until the thread is in its exchange
 child = os.fork()
 if child:
     sys.exit(os.waitpid(child, 0)[1] != 0)
 signal.alarm(10)
+source.invalidate(source.token())
 source.token()
 """
 
@@ -1795,7 +1721,7 @@ def test_a_child_forked_during_an_exchange_makes_its_own(server):
         begun.wait(10)
         process.communicate(b"\n", timeout=20)
     assert process.returncode == 0
-    assert len(server.posts) == 2
+    assert len(server.posts) == 3
 
 
 class Model(RuleBasedStateMachine):
@@ -1808,6 +1734,7 @@ class Model(RuleBasedStateMachine):
         self.server = Server()
         self.source = self.server.source()
         self.held = None
+        self.last_drop = -100.0
 
     def teardown(self):
         self.patch.undo()
@@ -1829,7 +1756,7 @@ class Model(RuleBasedStateMachine):
 
         Near 0, it may expire during a step. So no rule asks for a token within a second of that.
         """
-        return self.held.expires_at - 10 - time.time() if self.held else -math.inf
+        return self.held.expires_at - 10 - time.time() if self.held else -INFINITY
 
     def needs_a_token(self):
         return self.seconds_left() < -1
@@ -1864,8 +1791,12 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule()
     def drop_the_held_token(self):
-        assert self.source.invalidate(Token(self.held.access_token)) is True
-        self.held = None
+        is_early = self.clock.moved - self.last_drop < 55
+        if is_early or self.clock.moved - self.last_drop > 60:
+            is_dropped = self.source.invalidate(Token(self.held.access_token))
+            assert is_dropped != is_early
+            if is_dropped:
+                self.held, self.last_drop = None, self.clock.moved
 
     @rule()
     def another_token_is_not_dropped(self):
@@ -1919,10 +1850,23 @@ def test_the_request_of_the_caller_does_not_change(server):
     assert vars(request) == before
 
 
+def test_handlers_may_keep_things_on_a_request(server):
+    kept = []
+
+    def keep(request):
+        request.started = "early"
+
+    def look(request, response):
+        kept.append(getattr(request, "started", None))
+
+    call(server.opener(Hook(keep, look), token=Token("revoked")), f"{server.url}/rest")
+    assert kept == ["early"] * 3
+
+
 def source_for(base_url, *handlers):
     """Return a source that holds a token for a site that is never called."""
-    config = make_config(base_url=base_url, endpoint=Endpoint("x", SITE))
-    return config.token_source(*handlers, token=Token("abc"))
+    config = make_config(base_url=base_url, endpoint=Endpoint("x", f"{SITE}/token"))
+    return TokenSource(config, *handlers, token=Token("abc"))
 
 
 def sent(base_url, url, **changes):
@@ -1939,7 +1883,7 @@ def bears_the_token(base_url, url):
     """Return whether a request bears the token. urllib and other clients must agree."""
     source = source_for(base_url)
     by_urllib = jjo.HTTPBearerAuthHandler(source).http_request(Request(url))
-    by_others = source.auth()(types.SimpleNamespace(url=url, headers={}))
+    by_others = source.authorize(types.SimpleNamespace(url=url, headers={}))
     assert by_urllib.has_header("Authorization") == ("Authorization" in by_others.headers)
     return by_urllib.has_header("Authorization")
 
@@ -1950,21 +1894,20 @@ AT_THE_ORIGIN = each(
     ("https://a.example:443", ["https://a.example/x"]),
     ("https://a.example/wiki", ["https://a.example/rest"]),
     ("https://a.example:8443", ["https://A.example:8443/"]),
-    ("https://[::A]:1", ["https://[::a]:1/"]),
+    ("http://[::1]:80", ["http://[::1]/"]),
     ("http://localhost", ["http://localhost:80/"]),
-    ("http://127.0.0.1:80", ["http://127.0.0.1/"]),
 )
 ELSEWHERE = """
     http://a.example/  https://a.example:8443/  https://a.example:80/  https://a.example./
     https://a.example.evil.example/  https://evil.example/https://a.example/
-    https://b.a.example/  https://axexample/  https://a%2eexample/
+    https://b.a.example/  https://axexample/  https://a%2eexample/  https://a.example:65979/
     https://a.example@evil.example/  https://me@a.example/
     https://evil.example\\@a.example/  https://a.example\\@evil.example/
     https://a.example%00.evil.example/  https:a.example/  https:///a.example/
     ftp://a.example/  data:,a.example
-""".split()
+"""
 NOT_AT_THE_ORIGIN = each(
-    ("https://a.example", [*ELSEWHERE, "https://a.example\t.evil.example/"]),
+    ("https://a.example", [*ELSEWHERE.split(), "https://a.example\t.evil.example/"]),
     ("https://a.example:8443", ["https://a.example/"]),
     ("https://k.example", ["https://\u212a.example/"]),
     ("https://s.example", ["https://\u017f.example/"]),
@@ -1983,8 +1926,8 @@ def test_a_request_to_another_origin_does_not_bear_the_token(base_url, url):
     assert not bears_the_token(base_url, url)
 
 
-HOSTS = st.sampled_from(["a.example", "A.Example", "b.example", "a.example.b.example", "[::1]"])
-PORTS = st.sampled_from(["", ":443", ":80", ":8443"])
+HOSTS = st.sampled_from(["a.example", "A.Example", "b.example", "a.example.b.example"])
+PORTS = st.sampled_from(["", ":443", ":80", ":8443", ":65979"])
 PLAIN_ENDS = ["", "/", "?x", "#x", "/x@y"]
 TRICKS = ["@b.example", "\\", ".", "%2e", ":", "\t", ";", " ", "<", "\n/"]
 ENDS = st.sampled_from(PLAIN_ENDS) | st.tuples(st.sampled_from(TRICKS), st.text()).map("".join)
@@ -2002,12 +1945,12 @@ def origin_of_connection(request):
 def test_only_a_request_that_reaches_the_origin_bears_the_token(
     base_host, base_port, scheme, host, port, end
 ):
-    base = base_host + base_port
+    base_url = f"https://{base_host}{base_port}"
+    if base_port == ":65979":
+        return  # not a base URL
     try:
-        request = sent(f"https://{base}", f"{scheme}://{host}{port}{end}")
-        is_origin = origin_of_connection(request) == origin_of_connection(
-            Request(f"https://{base}")
-        )
+        request = sent(base_url, f"{scheme}://{host}{port}{end}")
+        is_origin = origin_of_connection(request) == origin_of_connection(Request(base_url))
     except (urllib.error.URLError, http.client.HTTPException, ValueError):
         return  # urllib sends nothing
     if request.has_header("Authorization"):
@@ -2026,12 +1969,6 @@ def test_a_request_that_bears_the_token_goes_where_its_url_says(change):
     assert request.get_header("Authorization") == "Bearer abc"
 
 
-def test_a_copy_keeps_what_the_cookie_policy_needs():
-    host = "mycompany.atlassian.net"
-    assert sent(SITE, SITE, origin_req_host="other.example").origin_req_host == "other.example"
-    assert sent(SITE, SITE, unverifiable=True, origin_req_host=host).unverifiable is True
-
-
 def test_a_call_to_another_host_causes_no_exchange(server):
     assert call(server.opener(), f"{server.other_host}/rest")["token"] == ""
     assert not server.posts
@@ -2046,10 +1983,10 @@ def test_an_authorization_header_of_the_caller_is_kept(server, add):
     assert not server.posts
 
 
-def test_openers_and_auth_of_a_source_share_its_token(server):
+def test_openers_and_clients_of_a_source_share_its_token(server):
     source = server.source()
     request = types.SimpleNamespace(url=server.url, headers={})
-    source.auth()(request)
+    source.authorize(request)
     received = call(source.opener(), f"{server.url}/rest")
     assert request.headers["Authorization"] == f"Bearer {received['token']}"
     assert received["token"] == source.token().access_token
@@ -2066,13 +2003,16 @@ def redirects(first, *rest):
 @pytest.mark.parametrize(
     ("hops", "bearers"),
     [
-        (["site", "site"], [True, True]),
+        (["site", "site", "site"], [True, True, True]),
         (["site", "other"], [True, False]),
-        (["site", "other", "site"], [True, False, True]),
-        (["other", "site"], [False, False]),  # the redirects began at another host
+        # Another host has chosen the last URL, or the first.
+        (["site", "other", "site"], [True, False, False]),
+        (["site", "other", "site", "site"], [True, False, False, False]),
+        (["other", "site"], [False, False]),
+        (["other", "site", "site"], [False, False, False]),
     ],
 )
-def test_a_redirect_bears_the_token_if_it_began_at_the_host(server, hops, bearers):
+def test_a_redirect_bears_the_token_if_only_the_site_has_redirected(server, hops, bearers):
     urls = {"site": server.url, "other": server.other_host}
     call(server.opener(), redirects(*[urls[hop] for hop in hops]))
     assert server.bearers == bearers
@@ -2112,23 +2052,20 @@ def test_openers_that_share_a_handler_keep_their_users_apart(server):
         assert call(opener, redirects(server.url, server.url))["token"] == token
 
 
+def test_two_sites_live_in_one_opener(server):
+    first = server.source(token=Token("revoked"))
+    second = TokenSource(server.config(base_url=server.other_host), token=Token("revoked"))
+    opener = urllib.request.build_opener(*map(jjo.HTTPBearerAuthHandler, (first, second)))
+    for source, host in ((first, server.url), (second, server.other_host)):
+        assert call(opener, f"{host}/rest")["token"] == source.token().access_token
+    assert (len(server.posts), len(server.calls)) == (2, 4)
+
+
 def test_a_plain_proxy_gets_the_call_with_its_token(server, proxy):
     server.opener(proxy.handler, token=Token("abc")).open(f"{server.url}/rest", timeout=10)
     (request,) = proxy.clear
     assert request.startswith(f"GET {server.url}/rest HTTP/1.1")
     assert "Authorization: Bearer abc" in request
-
-
-@pytest.mark.parametrize(("token", "calls"), [("valid", 1), ("revoked", 2)])
-def test_a_proxy_that_speaks_tls_gets_each_request_once(
-    server, tls_server, tls_proxy, trust, token, calls
-):
-    tls_server.valid.add("valid")
-    received = call(server.opener(tls_proxy, trust, token=Token(token)), f"{server.url}/rest")
-    assert received["path"] == f"{server.url}/rest"
-    assert received["token"] in tls_server.valid
-    assert tls_server.bearers == [True] * calls
-    assert not any(post.headers["Authorization"] for post in tls_server.posts)
 
 
 def test_plain_urllib_sends_the_third_request_in_the_clear(tls_server, proxy, trust):
@@ -2139,9 +2076,24 @@ def test_plain_urllib_sends_the_third_request_in_the_clear(tls_server, proxy, tr
     assert proxy.clear  # if this fails, Python has fixed what the module guards against
 
 
+class Retry(BaseHandler):
+    """Opens a request again after a 401 or a 503, up to twice, and counts on the request."""
+
+    handler_order = 100
+
+    def http_error_503(self, req, fp, code, msg, headers):
+        req.tries = getattr(req, "tries", 0) + 1
+        return self.parent.open(req, timeout=req.timeout) if req.tries <= 2 else None
+
+    http_error_401 = http_error_503
+
+
 @pytest.mark.parametrize("token", [None, Token("revoked")])
-def test_a_request_opened_three_times_stays_in_the_tunnel(tls_server, proxy, trust, token):
-    opener = tls_server.opener(proxy.handler, trust, token=token)
+@pytest.mark.parametrize("handlers", [[], [Retry]])
+def test_a_request_that_is_opened_again_stays_in_the_tunnel(
+    tls_server, proxy, trust, token, handlers
+):
+    opener = tls_server.opener(proxy.handler, trust, *handlers, token=token)
     request = Request(f"{tls_server.url}/rest")
     for _ in range(3):
         assert call(opener, request)["token"] in tls_server.valid
@@ -2149,23 +2101,10 @@ def test_a_request_opened_three_times_stays_in_the_tunnel(tls_server, proxy, tru
     assert not proxy.clear
 
 
-class Retry(BaseHandler):
-    """After a 401, opens the request again, up to twice."""
-
-    handler_order = 100
-    tries_left = 2
-
-    def http_error_401(self, req, fp, code, msg, headers):
-        if not self.tries_left:
-            return None
-        self.tries_left -= 1
-        return self.parent.open(req, timeout=req.timeout)
-
-
-def test_a_retry_by_another_handler_stays_in_the_tunnel(tls_server, proxy, trust):
-    opener = tls_server.opener(proxy.handler, trust, Retry, token=Token("revoked"))
-    assert call(opener, f"{tls_server.url}/rest")["token"] in tls_server.valid
-    assert not proxy.clear
+def test_a_handler_that_counts_its_tries_on_the_request_stops(server):
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        server.opener(Retry).open(f"{server.url}/status?503", timeout=10)
+    assert server.bearers == [True] * 3
 
 
 class CopyingRedirects(HTTPRedirectHandler):
@@ -2188,8 +2127,8 @@ def test_a_copied_request_takes_no_token_to_another_host(server):
 @pytest.mark.parametrize("body", [None, b"", b"body"])
 def test_a_401_renews_the_token_and_replays_the_request(server, body):
     responses = []
-    opener = server.opener(Hook(after=responses.append), token=Token("revoked"))
-    received = call(opener, f"{server.url}/rest", body)
+    watch = Hook(after=lambda request, response: responses.append(response))
+    received = call(server.opener(watch, token=Token("revoked")), f"{server.url}/rest", body)
     assert [response.isclosed() for response in responses] == [True] * 3
     assert received["token"] in server.valid
     assert received["body"] == (body if body is None else body.decode())
@@ -2212,15 +2151,15 @@ def test_a_replay_keeps_the_timeout_of_the_call(server):
     assert 29 < token_request <= 30
 
 
-def useless(number):
+def useless(number, **changes):
     """Return answers with tokens that the site refuses."""
-    return [reply(200, {"access_token": f"useless-{n}"}) for n in range(number)]
+    return [reply(200, {"access_token": f"useless-{n}", **changes}) for n in range(number)]
 
 
-def test_a_401_is_replayed_once(server):
-    server.answers += useless(5)
+def test_a_401_is_replayed_once_however_short_lived_the_tokens_are(server):
+    server.answers += useless(9, expires_in=1)
     assert unauthorized(server.opener(), f"{server.url}/rest") == b"who are you?"
-    assert (len(server.posts), len(server.calls)) == (2, 2)
+    assert len(server.calls) == 2
 
 
 def plain(server):
@@ -2232,11 +2171,13 @@ def upload(server, body=None):
 
 
 @pytest.mark.parametrize("make_request", [plain, upload])
-def test_endless_401s_cost_one_exchange_a_minute(server, clock, make_request):
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_endless_401s_cost_one_exchange_a_minute(server, clock, make_request, is_kept):
     server.answers += useless(20)
-    opener = server.opener()
+    source = server.source()
+    opener = source.opener()
     for _ in range(10):
-        unauthorized(opener, make_request(server))
+        unauthorized(opener if is_kept else source.opener(), make_request(server))
         clock.moved += 5.9  # 59 seconds in all
     assert len(server.posts) == 2
     clock.moved += 2
@@ -2267,29 +2208,22 @@ def test_threads_whose_token_was_revoked_share_one_exchange(server):
     assert len(server.posts) == 1
 
 
-def opener_beside_another_thread(server):
-    """Return (opener, source). A hook acts as another thread: it renews the revoked token."""
+@pytest.mark.parametrize("is_useful", [True, False])
+def test_a_token_that_another_thread_has_renewed_is_used_for_one_replay(server, is_useful):
     source = server.source(token=Token("revoked"))
+    server.answers += [] if is_useful else useless(5)
 
-    def renew(response):
+    def renew_in_another_thread(request, response):
         if source.invalidate(Token("revoked")):
             source.token()
 
-    opener = urllib.request.build_opener(Hook(after=renew), jjo.HTTPBearerAuthHandler(source))
-    return opener, source
-
-
-def test_a_token_renewed_meanwhile_is_used_for_the_replay(server):
-    opener, source = opener_beside_another_thread(server)
-    assert call(opener, f"{server.url}/rest")["token"] == source.token().access_token
-    assert len(server.posts) == 1
-
-
-def test_a_request_is_replayed_once_whoever_renews_the_token(server):
-    server.answers += useless(5)
-    opener, _ = opener_beside_another_thread(server)
-    unauthorized(opener, f"{server.url}/rest")
-    assert len(server.calls) == 2
+    watch = Hook(after=renew_in_another_thread)
+    opener = urllib.request.build_opener(watch, jjo.HTTPBearerAuthHandler(source))
+    if is_useful:
+        assert call(opener, f"{server.url}/rest")["token"] == source.token().access_token
+    else:
+        unauthorized(opener, f"{server.url}/rest")
+    assert (len(server.posts), len(server.calls)) == (1, 2)
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
@@ -2301,23 +2235,14 @@ def test_a_401_to_an_upload_drops_the_token_without_a_replay(server, is_stream):
     assert call(opener, upload(server))["body"] == "body"
 
 
-def test_a_handler_ignores_a_401_to_the_token_of_another(server):
-    first = source_for("https://a.example")
-    second = server.source(token=Token("revoked"))
-    opener = urllib.request.build_opener(*map(jjo.HTTPBearerAuthHandler, (first, second)))
-    assert call(opener, f"{server.url}/rest")["token"] == second.token().access_token
-
-
 def test_a_renewal_that_fails_is_a_token_error(server):
     server.answers.append(reply(400, {"error": "invalid_grant"}))
     responses = []
-    opener = server.opener(Hook(after=responses.append), token=Token("revoked"))
+    watch = Hook(after=lambda request, response: responses.append(response))
     with pytest.raises(TokenError) as caught:
-        opener.open(f"{server.url}/rest", timeout=10)
+        server.opener(watch, token=Token("revoked")).open(f"{server.url}/rest", timeout=10)
     assert caught.value.error == "invalid_grant"
-    refusal, answer = responses
-    assert refusal.isclosed()
-    assert answer.isclosed()
+    assert [response.isclosed() for response in responses] == [True, True]
 
 
 @pytest.mark.parametrize("handler_class", [HTTPBasicAuthHandler, HTTPDigestAuthHandler])
@@ -2326,19 +2251,17 @@ def test_a_401_is_handled_before_basic_and_digest(server, handler_class):
     opener = server.opener(passwords, token=Token("revoked"))
     assert call(opener, f"{server.url}/rest")["token"] in server.valid
     server.valid.clear()
-    server.answers += useless(2)
     assert unauthorized(opener, f"{server.url}/rest") == b"who are you?"
 
 
 # requests and httpx
 
 
-def test_bearer_auth_replaces_a_header_and_returns_the_request(server):
-    auth = server.source(token=Token("abc")).auth()
+def test_authorize_replaces_a_header_and_returns_the_request(server):
+    source = server.source(token=Token("abc"))
     request = types.SimpleNamespace(url=f"{server.url}/rest", headers={"Authorization": "old"})
-    assert auth(request) is request
+    assert source.authorize(request) is request
     assert request.headers == {"Authorization": "Bearer abc"}
-    assert auth.source.token() == Token("abc")
 
 
 @contextlib.contextmanager
@@ -2356,7 +2279,7 @@ def client_of(library, auth):
 
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_another_client_sends_the_token_only_to_the_site(server, library):
-    with client_of(library, server.config().auth()) as client:
+    with client_of(library, server.source().authorize) as client:
         for url in (server.url, server.other_host, redirects(server.url, server.other_host)):
             client.get(url, timeout=10).raise_for_status()
     assert server.bearers == [True, False, True, False]
@@ -2365,9 +2288,9 @@ def test_another_client_sends_the_token_only_to_the_site(server, library):
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_another_client_gets_a_401_until_the_token_is_dropped(server, library):
     source = server.source(token=Token("revoked"))
-    with client_of(library, source.auth()) as client:
+    with client_of(library, source.authorize) as client:
         assert client.get(server.url, timeout=10).status_code == 401
-        source.invalidate(source.token())
+        source.invalidate(Token("revoked"))
         assert client.get(server.url, timeout=10).status_code == 200
     assert len(server.calls) == 2
 
@@ -2375,7 +2298,7 @@ def test_another_client_gets_a_401_until_the_token_is_dropped(server, library):
 @pytest.mark.parametrize("library", ["requests", "httpx"])
 def test_another_client_raises_the_token_error_unchanged(server, library):
     server.answers.append(reply(400, {"error": "no"}))
-    with client_of(library, server.config().auth()) as client, pytest.raises(TokenError):
+    with client_of(library, server.source().authorize) as client, pytest.raises(TokenError):
         client.get(f"{server.url}/rest", timeout=10)
 
 
@@ -2383,7 +2306,7 @@ def test_an_async_client_of_httpx_sends_the_token(server):
     httpx = pytest.importorskip("httpx")
 
     async def get():
-        async with httpx.AsyncClient(auth=server.config().auth(), trust_env=False) as client:
+        async with httpx.AsyncClient(auth=server.source().authorize, trust_env=False) as client:
             return await client.get(f"{server.url}/rest")
 
     assert asyncio.run(get()).json()["token"] in server.valid
@@ -2393,7 +2316,7 @@ def test_an_async_client_of_httpx_sends_the_token(server):
 
 
 def run(*arguments):
-    """Run the command line in this process. Return its exit status."""
+    """Run the command line in this process. Return its exit status, or what it wrote instead."""
     try:
         jjo.main(list(arguments))
     except SystemExit as done:
@@ -2408,72 +2331,22 @@ def configured(server, monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-HEADINGS = [
-    "The claim set names the app (iss), the user (sub), the site (tnt), the authorization"
-    " server (aud), and for how long it is valid (iat, exp).",
-    "The assertion is the claim set, signed with the shared secret (HMAC-SHA256).",
-    "The token request carries such an assertion, but dated 10 seconds earlier, in case"
-    " the clock is fast. The authorization server checks its signature and claims.",
-    "The authorization server answers with an access token, valid for 15 minutes.",
-    "An API call carries the access token. The site receives it and answers.",
-    "If the token has expired, an API call fetches a new one first.",
-]
-
-
 def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("JIRA_BASE_URL", "nonsense")
     assert run("demo") == 0
     output = capsys.readouterr()
     assert output.err == ""
-    steps = [step.split("\n\n", 1) for step in re.split(r"^\d\. ", output.out, flags=re.M)[1:]]
-    assert [" ".join(heading.split()) for heading, _ in steps] == HEADINGS
-    claims, assertion, request, token, answer, renewal = [content for _, content in steps]
+    steps = [step.split("\n\n", 1)[1] for step in re.split(r"^\d\. ", output.out, flags=re.M)[1:]]
+    claims, assertion, request, token, call, answer = steps
     assert list(json.loads(claims)) == list(jjo.ClaimSet._fields)
     assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]{43}", assertion.strip())
     assert "POST /oauth2/token" in request
     assert "scope=READ+WRITE" in request
     token = Token(**json.loads(token))
     assert 800 < token.expires_at - time.time() <= 900
-    assert f"Authorization: {token.authorization}\n" in answer
-    assert '{"displayName": "Mia"}' in answer
-    assert re.search("POST /oauth2/token.*GET /rest/api/3/myself", renewal, re.DOTALL)
-    assert token.access_token not in renewal
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("exp", 60),
-        ("exp", -59),
-        ("iat", 60),
-        ("iss", "x"),
-        ("sub", "x"),
-        ("tnt", "x"),
-        ("aud", "x"),
-    ],
-)
-def test_the_demo_checks_the_claims(monkeypatch, capsys, name, change):
-    def assertion(self, now=None):
-        claims = self.claims(now)._asdict()
-        return jjo.encode_jwt({**claims, name: claims[name] + change}, self.client_secret)
-
-    monkeypatch.setattr(Config, "assertion", assertion)
-    assert run("demo") == 1
-    assert "HTTP 401" in capsys.readouterr().err
-
-
-def test_the_demo_checks_the_signature(monkeypatch, capsys):
-    wrong = make_config().assertion()
-    monkeypatch.setattr(Config, "assertion", lambda self, now=None: wrong)
-    assert run("demo") == 1
-    assert "HTTP 401" in capsys.readouterr().err
-
-
-def test_the_demo_checks_the_token(monkeypatch, capsys):
-    monkeypatch.setattr(Token, "authorization", "Bearer wrong")
-    assert run("demo") == 1
-    assert "401" in capsys.readouterr().err
+    assert f"Authorization: {token.authorization}\n" in call
+    assert json.loads(answer)
 
 
 def test_the_command_token_prints_an_access_token(configured, server, capsys):
@@ -2481,83 +2354,36 @@ def test_the_command_token_prints_an_access_token(configured, server, capsys):
     assert capsys.readouterr().out == f"{server.valid.pop()}\n"
 
 
-def test_the_command_token_prints_the_whole_token_as_json(configured, server, capsys):
-    assert run("token", "--json") == 0
-    token = Token(**json.loads(capsys.readouterr().out))
-    assert token.access_token in server.valid
-    assert 800 < token.expires_at - time.time() <= 900
-
-
-def test_a_refused_token_is_exit_status_1(configured, server, capsys):
-    server.answers.append(reply(400, {"error": "invalid_grant"}))
-    assert run("token") == 1
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert "'invalid_grant'" in output.err
-    assert output.err.count("\n") == 1
-
-
-def test_an_interrupt_ends_a_command_quietly(configured, monkeypatch, capsys):
+def test_an_interrupt_ends_a_command_with_one_line(configured, monkeypatch, capsys):
     monkeypatch.setattr(TokenSource, "token", raising(KeyboardInterrupt()))
-    assert run("token") == 1
-    assert capsys.readouterr() == ("", "")
+    assert run("token") == "jira-jwt-oauth: interrupted"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changes", "word"),
+    ("arguments", "changes", "words"),
     [
-        ([], {}, "COMMAND"),
-        (["get", "/rest"], {}, "get"),
-        (["demo", "more"], {}, "more"),
-        (["token", "--josn"], {}, "--josn"),
-        (["token"], {"JIRA_SUBJECT": "", "JIRA_CLIENT_ID": ""}, "JIRA_SUBJECT, JIRA_CLIENT_ID"),
-        (["token"], {"JIRA_CLIENT_SECRET": "hush\n"}, "JIRA_CLIENT_SECRET"),
+        ([], {}, ["COMMAND"]),
+        (["get", "/rest"], {}, ["get"]),
+        (["demo", "more"], {}, ["more"]),
+        (["token"], {"JIRA_SUBJECT": "", "JIRA_SCOPES": "+"}, ["JIRA_SUBJECT", "JIRA_SCOPES"]),
+        (["token"], {"JIRA_CLIENT_SECRET": "hush\n"}, ["JIRA_CLIENT_SECRET"]),
     ],
 )
-def test_wrong_usage_is_exit_status_2(configured, monkeypatch, capsys, arguments, changes, word):
+def test_wrong_usage_is_exit_status_2(configured, monkeypatch, capsys, arguments, changes, words):
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
     assert run(*arguments) == 2
     complaint = capsys.readouterr().err
-    assert word in complaint
+    assert all(word in complaint for word in words)
     assert "hush" not in complaint
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["token", "--help"]])
-def test_help_names_every_variable_and_fits_a_terminal(capsys, arguments):
-    assert run(*arguments) == 0
+def test_help_names_every_variable_and_fits_on_a_screen(capsys):
+    assert run("--help") == 0
     output = capsys.readouterr().out
     assert set(re.findall("JIRA_[A-Z_]+", output)) == {*ENVIRONMENT, *URLS, "JIRA_SCOPES"}
-    assert "\n  1  failure\n" in output
+    assert len(output.splitlines()) <= 40
     assert max(map(len, output.splitlines())) <= 80
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        (
-            "--help",
-            " COMMAND ... OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant. ",
-        ),
-        ("--help", " COMMAND demo show the whole flow, step by step, without a network "),
-        ("--help", " token print an access token "),
-        (
-            "demo --help",
-            " Show the whole flow, step by step, against a server on this machine that stands",
-        ),
-        ("demo --help", " in for Atlassian. It needs no settings and no network. "),
-        ("token --help", " Print an access token. To make a call with it: "),
-        (
-            "token --help",
-            ' curl -H "Authorization: Bearer TOKEN" "$JIRA_BASE_URL/rest/api/3/myself" ',
-        ),
-        ("token --help", " --json print the whole token, with its expiry, as JSON "),
-        ("--version", f" {jjo.__version__} "),
-    ],
-)
-def test_help_says_what_each_command_does(capsys, command, words):
-    assert run(*command.split()) == 0
-    assert words in f" {' '.join(capsys.readouterr().out.split())} "
 
 
 def run_script(server, *arguments, **options):
@@ -2569,6 +2395,14 @@ def run_script(server, *arguments, **options):
     return done.returncode, done.stderr.decode()
 
 
+def test_a_refused_token_is_exit_status_1_with_one_line(server):
+    server.answers.append(reply(400, {"error": "invalid_grant"}))
+    status, complaint = run_script(server, "token")
+    assert status == 1
+    assert "'invalid_grant'" in complaint
+    assert complaint.count("\n") == 1
+
+
 @pytest.fixture
 def closed_pipe():
     """A file that writes to a pipe that nobody reads."""
@@ -2578,14 +2412,12 @@ def closed_pipe():
         yield file
 
 
-@pytest.mark.parametrize("command", ["demo", "token", "token --json", "--help", "--version"])
-def test_a_closed_pipe_prints_no_traceback(server, closed_pipe, command):
-    status, complaint = run_script(server, *command.split(), stdout=closed_pipe)
-    assert status == 1
-    assert "Error" not in complaint
+@pytest.mark.parametrize("command", ["demo", "token", "--help", "--version"])
+def test_a_closed_pipe_is_exit_status_1_without_a_message(server, closed_pipe, command):
+    assert run_script(server, command, stdout=closed_pipe) == (1, "")
 
 
-def test_a_closed_pipe_is_exit_status_1_without_a_message(configured, closed_pipe, capfd):
+def test_a_pipe_may_close_under_the_command_line_in_process(configured, closed_pipe, capfd):
     with contextlib.redirect_stdout(closed_pipe):
         assert run("token") == 1
         closed_pipe.flush()  # as Python does on exit
@@ -2593,12 +2425,14 @@ def test_a_closed_pipe_is_exit_status_1_without_a_message(configured, closed_pip
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_exit_status_1_with_a_message(configured, capfd):
-    with open("/dev/full", "w", encoding="utf-8") as full, contextlib.redirect_stdout(full):
-        assert run("token") == 1
-    assert capfd.readouterr().err == "jira-jwt-oauth: [Errno 28] No space left on device\n"
+def test_a_full_disk_is_exit_status_1_with_one_line(configured, server):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        status, complaint = run_script(server, "token", stdout=full)
+    assert status == 1
+    assert complaint == "jira-jwt-oauth: [Errno 28] No space left on device\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs preexec_fn")
 def test_a_closed_output_prints_no_traceback(server):
     _, complaint = run_script(server, "token", preexec_fn=lambda: os.close(1))
     assert "Traceback" not in complaint
@@ -2616,7 +2450,7 @@ def test_the_command_line_may_be_deleted(server, monkeypatch):
     exec(compile(library, str(MODULE), "exec"), vars(module))
     endpoint = module.Endpoint("https://as.example", f"{server.url}/oauth2/token")
     config = module.Config(**{**ARGUMENTS, "base_url": server.url}, endpoint=endpoint)
-    assert call(config.opener(), f"{server.url}/rest")["token"] in server.valid
+    assert call(module.TokenSource(config).opener(), f"{server.url}/rest")["token"] in server.valid
 
 
 def test_only_the_commands_import_argparse_and_servers():
@@ -2630,111 +2464,7 @@ def test_the_installed_command_is_main():
     assert '\njira-jwt-oauth = "jira_jwt_oauth:main"\n' in project
 
 
-# The README
-
-README = (MODULE.parent / "README.md").read_text(encoding="utf-8")
-PYTHON_BLOCKS = re.findall("^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-SHELL_BLOCKS = re.findall("^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-SETTINGS = PYTHON_BLOCKS[0].partition("with opener")[0]
-
-
-@pytest.fixture
-def newcomer(server, tmp_path):
-    """Return a function that runs a block of the README beside a copy of the file.
-
-    In both, the hosts of Atlassian become the server's.
-    """
-
-    def aimed(text):
-        for url in (SITE, jjo.ATLASSIAN.auth_url):
-            text = text.replace(url, server.url)
-        return text
-
-    def run(*command):
-        return subprocess.run(
-            [aimed(part) for part in command],
-            cwd=tmp_path,
-            env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-            stdout=subprocess.PIPE,
-            timeout=60,
-            check=True,
-        ).stdout.decode()
-
-    (tmp_path / "jira_jwt_oauth.py").write_text(aimed(MODULE.read_text(encoding="utf-8")))
-    (tmp_path / "installed.json").write_text(aimed(json.dumps(INSTALLATION)))
-    (tmp_path / "company-ca.pem").write_text(CERTIFICATE)
-    return run
-
-
-@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=range(1, len(PYTHON_BLOCKS) + 1))
-def test_every_python_block_of_the_readme_runs(server, newcomer, block):
-    for client in ("requests", "httpx"):
-        if f"import {client}\n" in block:
-            pytest.importorskip(client)
-    if "to_thread" in block and sys.version_info < (3, 9):
-        pytest.skip("asyncio.to_thread is new in Python 3.9")
-    newcomer(sys.executable, "-c", SETTINGS + block)
-    assert bool(server.calls) == ("/rest/" in block)
-    assert all(server.bearers)
-
-
-@pytest.mark.parametrize(("content", "posts"), [(None, 1), ("", 2), ('{"access', 2), ("[]", 2)])
-def test_the_readme_keeps_a_token_between_runs(server, newcomer, tmp_path, content, posts):
-    (block,) = (block for block in PYTHON_BLOCKS if "os.replace" in block)
-    newcomer(sys.executable, "-c", SETTINGS + block)
-    (file,) = tmp_path.glob("token-*.json")
-    if content is not None:
-        file.write_text(content)
-    newcomer(sys.executable, "-c", SETTINGS + block)
-    assert len(server.posts) == posts
-    assert file.stat().st_mode & 0o777 == 0o600
-
-
-def test_the_commands_of_the_readme_run(server, newcomer):
-    demo, check, _tests = SHELL_BLOCKS
-    assert "4. The authorization server answers" in newcomer("sh", "-ec", demo)
-    if not shutil.which("curl"):
-        check = check[: check.index("curl")]
-    output = newcomer("sh", "-ec", check)
-    assert output.partition("\n")[0] in server.valid
-    assert len(server.calls) == output.count('"path": "/rest/api/3/myself"')
-
-
-def test_the_module_exports_what_the_readme_lists():
-    names = {}
-    exec("from jira_jwt_oauth import *", names)
-    reference = README.partition("## Reference")[2].partition("\nThe options")[0]
-    listed = re.findall(r"`([A-Z]\w+|\w+_\w+)[`(]", reference)
-    assert set(names) - {"__builtins__"} == set(jjo.__all__) == set(listed)
-
-
-def test_the_readme_names_the_wheel_of_this_version():
-    assert f"jira_jwt_oauth-{jjo.__version__}-py3-none-any.whl" in README
-
-
-def message_of(function):
-    with pytest.raises((TokenError, ValueError)) as caught:
-        function()
-    return str(caught.value)
-
-
-def test_the_readme_quotes_real_messages(server, tls_server, proxy, clock):
-    clock.ahead = 600
-    proxy.refusal = b"HTTP/1.1 407 No\r\n\r\n"
-    server.answers += [reply(200, b"<html>", Content_Type="text/html")] * 3
-    server.answers.append(reply(302, Location="https://login.example/"))
-    server.answers.append(reply(400, Date=clock.date()))
-    no_client_id = {**INSTALLATION, "oauthClientId": ""}
-    causes = {
-        "environment variables are missing or empty: JIRA_": lambda: Config.from_env({}),
-        " must not start or end with white space": lambda: make_config(client_secret="x\n"),
-        "scopes must name at least one scope": lambda: make_config(scopes=[]),
-        "payload lacks oauthClientId": lambda: Config.from_installation(no_client_id, subject="x"),
-        "HTTP 200, not a complete JSON object (Content-Type: 'text/html')": server.source().token,
-        "HTTP 302, a redirect (Location: 'https://login.example/": server.source().token,
-        "; this machine's clock is 60": server.source().token,
-        "OSError: 'Tunnel connection failed: 407": tls_server.source(proxy.handler).token,
-    }
-    for symptom, cause in causes.items():
-        assert symptom in README
-        assert symptom in message_of(cause)
+def test_the_module_exports_its_public_names():
+    public = {name for name, value in vars(jjo).items() if not name.startswith("_")}
+    own = {name for name in public if getattr(jjo.__dict__[name], "__module__", "") == jjo.__name__}
+    assert set(jjo.__all__) == own - {"main"} | {"ATLASSIAN", "ATLASSIAN_GOVERNMENT", "GRANT_TYPE"}
