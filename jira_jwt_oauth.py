@@ -20,7 +20,7 @@ Sources: Atlassian, "User impersonation for Connect apps"; RFC 7523 (JWT bearer 
 """
 # Copyright (c) 2026 the jira-jwt-oauth authors
 # SPDX-License-Identifier: MIT
-# Origin: jira_jwt_oauth.py of the distribution jira-jwt-oauth. Keep these lines in copies.
+# This is jira_jwt_oauth.py from the distribution jira-jwt-oauth. Keep these lines in copies.
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from email.utils import parsedate
 from http.client import HTTPException, IncompleteRead
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import (
     BaseHandler,
     HTTPErrorProcessor,
@@ -92,7 +92,7 @@ def encode_jwt(claims: Mapping[str, Any], secret: str | bytes) -> str:
 
 # Origins: where a credential may go
 
-# The flags are a (ASCII only), i (letters in any case) and x (spaces and comments do not count).
+# The flags: a is ASCII only, i ignores case, x allows spaces and comments in the pattern.
 _ORIGIN = r"""(?aix:
     (
         # a host name, or an IPv4 address
@@ -110,9 +110,10 @@ _URL = re.compile(rf"{_ORIGIN}(?:[/?#].*)?", re.DOTALL)
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
-    """Return the scheme, host and port of a URL, or None for one that never gets a credential.
+    """Return the scheme, host and port of a URL, or None if it must not get a credential.
 
-    Such a URL has user info, for example, or a host that some programs read differently.
+    The pattern is strict: it refuses user info, escapes, backslashes and all that one program may
+    take for a part of the host and another program not.
     """
     match = _URL.fullmatch(url)
     if match is None:
@@ -122,12 +123,13 @@ def _origin(url: str) -> tuple[str, str, int] | None:
     return scheme, host, int(port)
 
 
-# Quoting: what a message shows of a text that comes from outside
+# Quoting: what a message shows of text that comes from outside
 
+# What may be a credential.
 _CREDENTIAL = re.compile(
     r"""
     (?<= // ) .* (?= @ )     # the user and password in a URL
-    | [A-Za-z0-9_-]{40,}     # a part of a JWT
+    | [A-Za-z0-9_-]{40,}     # a part of a JWT: its signature has 43 characters
     | [A-Za-z0-9]{32,}       # a secret or a token
     """,
     re.DOTALL | re.VERBOSE,
@@ -135,10 +137,11 @@ _CREDENTIAL = re.compile(
 
 
 def _quote(text: str) -> str:
-    """Return the start of a text as a repr, with "..." for what may be a credential."""
-    start = text[:1000]  # enough for a message, and no pattern takes long
+    """Return the start of a text as a repr, with "..." in place of what may be a credential."""
+    # Not all of a long text, so that no pattern takes long.
+    start = text[:1000]
     if start != text:
-        # Half a credential would not be recognised: leave out the word that was cut in two.
+        # The last word may be half a credential, which no pattern would recognise.
         start = re.sub("[A-Za-z0-9_-]+$", "...", start)
     return repr(_CREDENTIAL.sub("...", start)[:200])
 
@@ -147,9 +150,9 @@ def _quote(text: str) -> str:
 
 _URN_PREFIX = "urn:atlassian:connect:"
 _VISIBLE_ASCII = "[!-~]+"
-# The same without the double quote and the backslash.
+# Visible ASCII without the double quote and the backslash (RFC 6749, section 3.3).
 _SCOPE = r"[!#-\[\]-~]+"
-# The name of each setting, the pattern that it must match, and how to say that.
+# For each setting, the pattern that it must match, and what to say if it does not.
 _RULES = {
     "base_url": (
         f"{_ORIGIN}(?:/|/wiki/?)?",
@@ -157,7 +160,8 @@ _RULES = {
         " followed by /wiki for Confluence, and by nothing else",
     ),
     "subject": (
-        # Not the surrogates, which UTF-8 cannot encode.
+        # The second form is also for retired user keys, which may be of any script. UTF-8 cannot
+        # encode surrogates.
         rf"[A-Za-z0-9:_-]+|{_URN_PREFIX}[^\s\ud800-\udfff]+",
         "the account ID of a user, such as 557058:12345678-1234-1234-1234-123456789abc",
     ),
@@ -194,17 +198,17 @@ def _check_type(name: str, value: object, *expected: type) -> None:
         raise TypeError(f"{name} must be {expected[0].__name__}, not {type(value).__name__}")
 
 
-def _check_settings(settings: Mapping[str, str]) -> None:
-    """Raise a ValueError that names every setting that breaks its rule. None counts as empty."""
-    faults = []
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names every setting that breaks its rule."""
+    faults: list[str] = []
     for name, value in settings.items():
         text = "" if value is None else value
         _check_type(name, text, str)
         pattern, words = _RULES[name]
         if not re.fullmatch(pattern, text):
             shown = "not shown here" if name == "client_secret" else _quote(text)
-            state = f"it is {shown if text else 'missing'}"
-            faults.append(f"{name} (JIRA_{name.upper()}) must be {words}; {state}")
+            state = shown if text else "missing"
+            faults.append(f"{name} (JIRA_{name.upper()}) must be {words}; it is {state}")
     if faults:
         raise ValueError("\n".join(faults))
 
@@ -234,7 +238,7 @@ def format_scopes(scopes: str | Iterable[str]) -> str:
 class Endpoint(NamedTuple):
     """An authorization server.
 
-    auth_url: str, the "aud" claim. It need not be a URL.
+    auth_url: str, the "aud" claim that the server expects. Despite the name, it need not be a URL.
     token_url: str, the URL of the token endpoint.
     """
 
@@ -258,7 +262,7 @@ _GOVERNMENT_SITE = r"\.atlassian-us-gov-mod\.(?:net|com)(?::|/|$)"
 class ClaimSet(NamedTuple):
     """The claims of an assertion, in the order in which they are signed (RFC 7523, section 3).
 
-    iss, sub, tnt, aud: str.
+    iss, sub, tnt, aud: str, for the app, the user, the site and the authorization server.
     exp, iat: int, seconds since the epoch.
     """
 
@@ -284,7 +288,7 @@ class Config:
     Config. In the attributes, ``base_url`` is in lower case and has no slash at its end,
     ``scopes`` is a str or None, and ``endpoint`` is never None.
 
-    Raises ValueError, which names every wrong setting, one a line. Raises TypeError for a wrong
+    Raises ValueError, which names every wrong setting, one per line. Raises TypeError for a wrong
     type.
 
     Source: Atlassian, "User impersonation for Connect apps".
@@ -320,6 +324,7 @@ class Config:
         _check_settings({**settings, **urls})
         site = base_url.lower().rstrip("/")
         own = ATLASSIAN_GOVERNMENT if re.search(_GOVERNMENT_SITE, site) else ATLASSIAN
+        # Not by assignment, which __setattr__ refuses.
         vars(self).update(
             settings,
             base_url=site,
@@ -378,7 +383,7 @@ class Config:
             sub=self.subject if is_urn else f"{_URN_PREFIX}useraccountid:{self.subject}",
             tnt=self.base_url,
             aud=self.endpoint.auth_url,
-            exp=issued_at + 59,  # the server accepts at most 60 s
+            exp=issued_at + 59,  # the server accepts at most 60 s, so this is on the safe side
             iat=issued_at,
         )
 
@@ -419,13 +424,14 @@ class Token(NamedTuple):
 class TokenError(URLError):
     """Raised if there is no usable access token.
 
-    ``reason`` and ``str()`` are the same line of text. It shows no secret, assertion or token.
+    ``reason`` and ``str()`` are the same line of text. What comes from outside is quoted in it,
+    without any run of characters that looks like a secret, an assertion or a token.
 
     status: int, the HTTP status of the token endpoint's answer, or None if there was no answer.
     error, error_description: str, what the server sent, or None (RFC 6749, section 5.2). They may
         repeat the assertion, so do not log them.
     retry_after: float, the seconds that the server asks you to wait, or None.
-    is_transient: bool, whether a later exchange may succeed with nothing changed.
+    is_transient: bool, whether you may get a token later without changing anything.
     """
 
     status: int | None = None
@@ -440,7 +446,7 @@ class TokenError(URLError):
 
 # The token endpoint
 
-_LARGEST = sys.float_info.max
+_LARGEST_NUMBER = sys.float_info.max
 # In seconds. An assertion is backdated so that it is valid even if this machine's clock is fast.
 _BACKDATED = 10
 _SHORTEST_TIMEOUT = 0.001
@@ -449,7 +455,7 @@ _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 
 
 def _read_body(answer: Any, timeout: float) -> bytearray:
-    """Read at most 64 KiB, for ``timeout`` seconds."""
+    """Read at most 64 KiB of an answer, for about ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     body = bytearray()
     while piece := answer.read1(_MAX_BODY - len(body)):
@@ -462,8 +468,8 @@ def _read_body(answer: Any, timeout: float) -> bytearray:
 def _make_error(request: Request, problem: str, is_transient: bool) -> TokenError:
     """Return a TokenError that names the token URL, the proxy if there is one, and the problem."""
     via = ""
-    if f"://{request.host}/" not in request.full_url:
-        # urllib has replaced the host, as it does in a request that goes through a proxy.
+    if request.host != urlsplit(request.full_url).netloc:
+        # To send a request through a proxy, urllib sets its host to the proxy's.
         via = f" via proxy {_quote(request.host)[1:-1]}"
     token_error = TokenError(f"no access token from {request.full_url}{via}: {problem}")
     token_error.is_transient = is_transient
@@ -474,27 +480,29 @@ def _network_error(request: Request, error: Exception) -> TokenError:
     """Return the TokenError for an attempt that got no answer."""
     from ssl import SSLCertVerificationError
 
-    # urllib makes an error of the connection the reason of a URLError.
+    # urllib wraps the errors of a connection in a URLError, as its reason.
     cause = getattr(error, "reason", error)
     if not isinstance(cause, Exception):
         cause = error
-    problem = type(cause).__name__
+    kind = type(cause).__name__
     if not isinstance(cause, OSError):
-        # Its text may hold the answer, or the password of a proxy.
-        return _make_error(request, problem, isinstance(cause, IncompleteRead))
-    # If a proxy refuses a password, do not send it again: that may lock the account.
+        # Do not show the text: http.client quotes the answer in it, and urllib a mistyped proxy
+        # with its password.
+        return _make_error(request, kind, is_transient=isinstance(cause, IncompleteRead))
+    # This is what http.client says if a proxy answers CONNECT with a 4xx. It may be a refused
+    # password: do not send that again, as it may lock the account.
     is_refused_by_proxy = str(cause).startswith("Tunnel connection failed: 4")
     is_lasting = is_refused_by_proxy or isinstance(cause, SSLCertVerificationError)
-    token_error = _make_error(request, f"{problem}: {_quote(str(cause))}", not is_lasting)
-    # Its traceback would keep the local variables of the callers alive.
+    problem = f"{kind}: {_quote(str(cause))}"
+    token_error = _make_error(request, problem, is_transient=not is_lasting)
+    # A traceback would keep the local variables of all callers in memory.
     token_error.__cause__ = cause.with_traceback(None)
     return token_error
 
 
 def _parse_json(text: str | bytearray) -> Any:
-    """Return what a JSON text holds, or None if it is not JSON."""
+    """Return the value of a JSON text, with every number as a float, or None if it is not JSON."""
     try:
-        # So that every number is a float.
         return json.loads(text, parse_int=float)
     except (ValueError, RecursionError):
         return None
@@ -509,37 +517,36 @@ def _parse_token(content: dict[str, Any], sent_at: float) -> Token | str:
         return "token_type is not Bearer"
     lifetime = content.get("expires_in", 0.0)
     if isinstance(lifetime, str):
+        # Some servers send "900" in place of 900.
         lifetime = _parse_json(lifetime)
-    if not isinstance(lifetime, float) or not 0 <= lifetime <= _LARGEST:
+    if not isinstance(lifetime, float) or not 0 <= lifetime <= _LARGEST_NUMBER:
         return "expires_in is not a number of seconds"
-    return Token(access_token, sent_at + lifetime if lifetime else None)
+    expires_at = sent_at + lifetime if lifetime else None
+    return Token(access_token, expires_at)
 
 
-def _clock_hint(headers: Any, sent_at: float) -> str:
-    """Return by how much this machine's clock is wrong, or "" if the Date does not show that."""
+def _clock_hint(headers: Any) -> str:
+    """Return how far off this machine's clock is, or "" if the Date of an answer agrees with it."""
     try:
-        date = float(timegm(parsedate(headers["Date"])))
+        date: Any = parsedate(headers["Date"])
+        error = time.time() - timegm(date)
     except (LookupError, OverflowError, TypeError, ValueError):
         return ""  # there is no Date, or it makes no sense
-    # The server set the Date between sending and now, if the clock is right.
-    nearest = min(max(date, sent_at), time.time())
-    error = nearest - date
     if abs(error) <= 10:
         return ""
     return f"; this machine's clock is {abs(error):.0f} s {'fast' if error > 0 else 'slow'}"
 
 
 def _text(value: object) -> str | None:
-    """Return a value if it is text, and not empty."""
+    """Return a value if it is text and not empty, else None."""
     return value if value and isinstance(value, str) else None
 
 
-def _describe(answer: Any, body: bytearray, content: dict[str, Any]) -> str:
-    """Return what an answer without a token says: its error, or else what it is."""
-    shown = {name: _text(content.get(name)) for name in ("error", "error_description")}
+def _describe(answer: Any, body: bytearray, shown: dict[str, str | None]) -> str:
+    """Return what to show of an answer: the error if there is one, or else where it comes from."""
     if not shown["error"]:
         shown = {name: answer.headers[name] for name in ("Location", "Content-Type")}
-        if answer.status >= 300:  # else the body may hold a token
+        if answer.status >= 300:  # the body of a 2xx answer may hold a token
             shown["body"] = body.decode(errors="replace")
     return "".join(f", {name} {_quote(text)}" for name, text in shown.items() if text)
 
@@ -548,20 +555,21 @@ def _parse_answer(
     request: Request, answer: Any, body: bytearray, sent_at: float
 ) -> Token | TokenError:
     """Return the token in an answer, or a TokenError that says what the answer holds instead."""
-    json_body = _parse_json(body)
+    json_body: dict[str, Any] | None = _parse_json(body)
     members = json_body.items() if isinstance(json_body, dict) else ()
     content = {name: value for name, value in members if value is not None}
     problem = f"HTTP {answer.status}"
     if 200 <= answer.status < 300 and not content.get("error"):
-        token = _parse_token(content, sent_at)
-        if isinstance(token, Token):
-            return token
-        problem += f", {token}"
-    problem += _describe(answer, body, content) + _clock_hint(answer.headers, sent_at)
+        result = _parse_token(content, sent_at)
+        if isinstance(result, Token):
+            return result
+        problem += f", {result}"
+    texts = {name: _text(content.get(name)) for name in ("error", "error_description")}
+    problem += _describe(answer, body, texts) + _clock_hint(answer.headers)
     token_error = _make_error(request, problem, answer.status in _TRANSIENT_STATUS)
     token_error.status = answer.status
-    token_error.error = _text(content.get("error"))
-    token_error.error_description = _text(content.get("error_description"))
+    token_error.error = texts["error"]
+    token_error.error_description = texts["error_description"]
     retry_after = answer.headers.get("Retry-After", "")
     if re.fullmatch("[0-9]+", retry_after):
         token_error.retry_after = float(retry_after)
@@ -586,6 +594,7 @@ def _attempt(
     time_left = max(deadline - time.monotonic(), _SHORTEST_TIMEOUT)
     try:
         with opener.open(request, timeout=time_left) as answer:
+            # Not only for the time left: do not lose an answer because connecting was slow.
             body = _read_body(answer, timeout)
     except (OSError, HTTPException, ValueError) as error:
         return _network_error(request, error)
@@ -600,6 +609,7 @@ def _exchange(config: Config, opener: OpenerDirector, timeout: float) -> Token |
         if isinstance(outcome, Token) or not outcome.is_transient:
             return outcome
         wait = max(shortest_wait, outcome.retry_after or 0)
+        # A TimeoutError says that the time is over, or comes from a signal handler.
         if isinstance(outcome.__cause__, TimeoutError) or wait >= deadline - time.monotonic():
             return outcome
         time.sleep(wait)
@@ -612,7 +622,7 @@ _DAY = 86400  # seconds
 
 
 def _copy(handler: Any) -> Any:
-    """Return a shallow copy of a handler, as a handler knows only one opener, its ``parent``.
+    """Return a shallow copy of a handler, because a handler can belong to only one opener.
 
     The copy shares what is expensive, such as an SSL context with all its certificates.
     """
@@ -621,9 +631,10 @@ def _copy(handler: Any) -> Any:
             f"handlers must be urllib handlers, not {type(handler).__name__}: pass a proxy as"
             " ProxyHandler({'https': url}) and an SSL context as HTTPSHandler(context=context)"
         )
-    # A ProxyHandler holds functions that call the original, and so would a copy of it.
-    is_proxy = type(handler) is ProxyHandler
-    return ProxyHandler(handler.proxies) if is_proxy else copy.copy(handler)
+    if type(handler) is ProxyHandler:
+        # Its methods are bound to itself. In a copy, they would still call the original.
+        return ProxyHandler(handler.proxies)  # type: ignore[attr-defined]
+    return copy.copy(handler)
 
 
 def _new_opener(handlers: Iterable[Any]) -> OpenerDirector:
@@ -645,23 +656,24 @@ def _check_token(token: Token) -> None:
     if not re.fullmatch(_VISIBLE_ASCII, token.access_token):
         raise ValueError("token.access_token must be visible ASCII")
     if token.expires_at is not None:
-        _check_seconds("token.expires_at", token.expires_at, -_LARGEST, _LARGEST)
+        _check_seconds("token.expires_at", token.expires_at, -_LARGEST_NUMBER, _LARGEST_NUMBER)
 
 
 class _Held:
-    """A token and the exchange that will replace it.
+    """What a source holds: a token, and the exchange that will replace it.
 
-    At the end of the exchange, the source drops the whole object and takes a new one. So a thread
-    that still has the old one cannot change what the source holds: it can only take the outcome
-    of the exchange that it waited for, or drop a token that is not held any more.
+    When the exchange ends, the source replaces this object as a whole. A thread may still have
+    the old object. It can only take the outcome from it, if it waited for the exchange, or drop
+    the old token. It cannot bring the old token back, or drop the new one.
     """
 
     outcome: Token | TokenError | None = None  # of the exchange
 
     def __init__(self, token: Token | None) -> None:
         self.token = token  # None if there is none, or if it was dropped
-        # Held during the exchange. It is reentrant for a signal handler that needs a token in the
-        # middle of the exchange: it makes an exchange of its own, where it could only wait forever.
+        # The thread that makes the exchange has the lock, and others wait for it. It is reentrant
+        # because a signal handler may ask for a token in the middle of an exchange of its own
+        # thread. It then makes another exchange, and does not wait forever.
         self.lock = threading.RLock()
         self.process = os.getpid()
 
@@ -671,11 +683,12 @@ class TokenSource:
 
     config: Config.
     handlers: urllib handlers or their classes, such as a ProxyHandler, or an HTTPSHandler with
-        its own SSL context. They are copied, and serve the token request and ``opener()``.
+        its own SSL context. Copies of them are used for token requests and by ``opener()``.
     token: Token to start with, such as one kept from an earlier run, or None.
-    timeout: float, seconds for fetching a token, including retries: more than 0, at most a day.
-        It limits each wait for the network, so that fetching a token can take longer.
-    leeway: float, how many seconds before its expiry a token is replaced, at most a day.
+    timeout: float, seconds for fetching a token, including retries: at least 0.001, at most a day.
+        Reading the last answer may take as long again. This is no hard limit: it applies to each
+        wait for the network, and not to looking up a name.
+    leeway: float, how many seconds before its expiry a token is replaced: at most a day.
 
     Raises TypeError or ValueError, which name the argument.
     """
@@ -697,7 +710,7 @@ class TokenSource:
         self._leeway = leeway
         self._held = _Held(token)
         self._next_drop = 0.0  # by time.monotonic()
-        # With those of urllib's own handlers that the caller's do not replace.
+        # build_opener adds those of urllib's own handlers that the caller does not replace.
         opener: Any = build_opener(*map(_copy, handlers))
         self._handlers = opener.handlers
         # Only an HTTPErrorProcessor turns a 302 or a 401 into an action. Without one, the token
@@ -719,7 +732,7 @@ class TokenSource:
         if token and not token.is_expired(self._leeway):
             return token
         if held.process != os.getpid():
-            # This process was forked, perhaps while a thread of its parent held the lock.
+            # This process is a fork. The thread that has the lock may exist only in its parent.
             held = _Held(None)
             self._held = held
         with held.lock:
@@ -729,7 +742,7 @@ class TokenSource:
                 self._held = _Held(outcome if isinstance(outcome, Token) else None)
                 held.outcome = outcome
         if isinstance(outcome, TokenError):
-            # Each thread raises an error of its own, since raising it adds a traceback.
+            # Each thread raises an error of its own, because raising adds a traceback to it.
             raise copy.copy(outcome) from outcome.__cause__
         return outcome
 
@@ -748,7 +761,8 @@ class TokenSource:
         is_held = current and current.access_token == token.access_token
         if not is_held or now < self._next_drop:
             return False
-        # In this order: whoever finds that it is too early to drop it must not find it here either.
+        # Drop it before setting the time: a thread that comes too early to drop it must already
+        # find it gone.
         held.token = None
         self._next_drop = now + 60
         return True
@@ -763,7 +777,7 @@ class TokenSource:
     def authorize(self, request: Any) -> Any:
         """Set the Authorization header of a request to the site, and return the request.
 
-        It works as ``auth`` of a client of requests or httpx:
+        Use it as the ``auth`` of a requests or httpx client:
 
             session.auth = source.authorize
 
@@ -786,7 +800,8 @@ class HTTPBearerAuthHandler(BaseHandler):
     source: TokenSource.
 
     The site is the scheme, host and port of the base URL. A request to anywhere else, or with an
-    Authorization header of its own, is sent without changes.
+    Authorization header of its own, is sent unchanged. So is a request that was redirected to the
+    site, if another host has redirected it before.
 
     If the site answers 401, the handler drops the token with ``source.invalidate``. If the source
     then has another token, and the body is bytes or None, it sends the request again, once.
@@ -803,27 +818,27 @@ class HTTPBearerAuthHandler(BaseHandler):
         self.source = source
         self._site: Any = _origin(source.config.base_url)
 
-    def http_request(self, req: Any) -> Any:
+    def http_request(self, req: Request) -> Request:
         """Return a copy of ``req`` with the token, or ``req`` itself if it must not have it."""
         if getattr(req, "bearer_handler", None) is self:
-            # It is opened again, by this handler or another. The token may be old, or the URL new.
+            # This is a copy that was made below, and is opened again. Its token may be old.
             req.remove_header("Authorization")
         if req.has_header("Authorization") or not self._is_for_site(req):
             return req
-        # A copy, because urllib changes a request that it sends through a proxy, and sends one that
-        # is opened for the third time without TLS.
+        # Make a copy for each time that the request is sent. urllib rewrites a request that goes
+        # through a proxy. If the same request is opened three times, urllib sends it to the proxy
+        # without TLS, and the token with it.
+        token = self.source.token()
         method = req.get_method()
-        bearer: Any = Request(
+        copied = Request(
             req.full_url, req.data, req.headers, req.origin_req_host, req.unverifiable, method
         )
-        bearer.unredirected_hdrs.update(req.unredirected_hdrs)
-        bearer.bearer_handler = self
-        bearer.bearer_token = self.source.token()
-        bearer.add_unredirected_header("Authorization", bearer.bearer_token.authorization)
-        # What urllib and other handlers keep on a request, such as its timeout.
-        for name, value in vars(req).items():
-            vars(bearer).setdefault(name, value)
-        return bearer
+        copied.unredirected_hdrs.update(req.unredirected_hdrs)
+        copied.add_unredirected_header("Authorization", token.authorization)
+        # Keep what urllib and other handlers have set on the request, such as its timeout.
+        kept = {**vars(req), **vars(copied)}
+        vars(copied).update(kept, bearer_handler=self, bearer_token=token)
+        return copied
 
     https_request = http_request
 
@@ -853,8 +868,8 @@ class HTTPBearerAuthHandler(BaseHandler):
 
     def _is_for_site(self, req: Any) -> bool:
         """Return whether a request goes to the site, and no other host has redirected it there."""
-        # urllib keeps the URLs of all redirects so far in redirect_dict, and the host where they
-        # began in origin_req_host.
+        # If a request was redirected, urllib keeps every URL that it was redirected to as a key of
+        # redirect_dict, and the host where the redirects began in origin_req_host.
         redirects = getattr(req, "redirect_dict", {})
         began_at_site = not redirects or req.origin_req_host == self._site[1]
         origins = {_origin(url) for url in [req.full_url, *redirects]}
