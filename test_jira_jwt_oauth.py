@@ -1,19 +1,16 @@
 """What jira_jwt_oauth promises, in the order of the module, over real sockets on loopback.
 
 `Server` stands in for Atlassian: a token endpoint at /oauth2/token, and a site everywhere else.
-It grants a token to each token request, until a test says otherwise. Each entry of
-`server.answers` is the answer to one token request:
+It grants each token request, until a test says how to answer the next ones:
 
     server.answers += [reply(503), grant(expires_in=5), examine]
 
-`examine` verifies the assertion and the form, with code of its own. It grants a token, or answers
-400 with the reason. Afterwards, `server.posts` holds the token requests and `server.calls` the
-requests to the site.
+`examine` verifies the token request, and answers 400 with the reason if it is wrong. Afterwards,
+`server.posts` holds the token requests, and `server.calls` the requests to the site.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import collections
 import contextlib
@@ -21,6 +18,7 @@ import copy
 import email.utils
 import gc
 import hashlib
+import hmac
 import http.client
 import http.server
 import inspect
@@ -28,11 +26,9 @@ import io
 import itertools
 import json
 import os
-import pickle
 import re
 import select
 import shutil
-import signal
 import socket
 import socketserver
 import ssl
@@ -127,14 +123,12 @@ def unpadded(data):
 
 
 def verify(assertion, secret=SECRET):
-    """Return the claims of an assertion, verified without the module (RFC 7515, RFC 2104)."""
+    """Return the claims of an assertion, verified without the module (RFC 7515)."""
     header, payload, signature = assertion.split(".")
     assert header == unpadded(b'{"alg":"HS256","typ":"JWT"}'), "the JWT header is wrong"
     key = secret if isinstance(secret, bytes) else secret.encode()
-    key = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
-    inner = hashlib.sha256(bytes(b ^ 0x36 for b in key) + f"{header}.{payload}".encode()).digest()
-    outer = hashlib.sha256(bytes(b ^ 0x5C for b in key) + inner).digest()
-    assert signature == unpadded(outer), "the signature is wrong"
+    expected = hmac.new(key, f"{header}.{payload}".encode(), hashlib.sha256).digest()
+    assert signature == unpadded(expected), "the signature is wrong"
     return json.loads(base64.b64decode(payload + "==", altchars="-_").decode())
 
 
@@ -165,7 +159,7 @@ class Server(Listener):
     token, which it adds to `valid`. The site keeps each request in `calls`, and sends it back as
     JSON, unless the request has a token that is not in `valid`: then it answers 401.
 
-    /redirect?URL redirects, /loop redirects to itself, and /status?503 answers 503.
+    /redirect?URL redirects, and /status?503 answers 503.
     """
 
     def __init__(self, context=None):
@@ -236,13 +230,12 @@ class ServerHandler(http.server.BaseHTTPRequestHandler):
             return self.reply(int(query), b"as asked")
         if path == "/redirect":
             return self.reply(302, Location=urllib.parse.unquote(query))
-        if path == "/loop":
-            return self.reply(302, Location=path)
         if token and token not in self.server.valid:
             return self.reply(401, b"who are you?", WWW_Authenticate='Bearer realm="site"')
         text = body if body is None else body.decode()
         headers = dict(self.headers)
-        self.reply(200, {**received, "body": text, "headers": headers, "key": "for the README"})
+        readme = dict.fromkeys(["displayName", "key", "results"], "for the README")
+        self.reply(200, {**received, "body": text, "headers": headers, **readme})
 
 
 ISSUED = itertools.count(1)
@@ -260,6 +253,14 @@ def grant(**changes):
     return answer
 
 
+TOKEN_REQUEST_HEADERS = {
+    "Accept": "application/json",
+    "Content-Type": "application/x-www-form-urlencoded",
+    "User-Agent": f"jira-jwt-oauth/{jjo.__version__}",
+    "Authorization": None,
+}
+
+
 def examine(handler, now=time.time):
     """Grant a token if the token request is as documented, or answer 400 with the reason."""
     post = handler.server.posts[-1]
@@ -272,11 +273,8 @@ def examine(handler, now=time.time):
         form = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=eyJ"
         assert post.body.startswith(form), "grant_type is wrong"
         assert post.body.partition(b"&scope=")[2] in (b"", b"READ+WRITE"), "scope is wrong"
-        assert post.headers["Accept"] == "application/json", "Accept is wrong"
-        content_type = post.headers["Content-Type"]
-        assert content_type == "application/x-www-form-urlencoded", "Content-Type is wrong"
-        assert post.headers["User-Agent"] == f"jira-jwt-oauth/{jjo.__version__}"
-        assert post.headers["Authorization"] is None, "there is an Authorization header"
+        for name, value in TOKEN_REQUEST_HEADERS.items():
+            assert post.headers[name] == value, f"{name} is wrong"
     except AssertionError as reason:
         error = {"error": "invalid_grant", "error_description": str(reason).partition("\n")[0]}
         return handler.reply(400, error)
@@ -323,46 +321,34 @@ def gate(answer):
 
 
 class Proxy(Listener):
-    """An HTTP proxy.
+    """An HTTP proxy that opens a tunnel to `target` for CONNECT, and answers nothing else.
 
-    CONNECT opens a tunnel to `target`. If `refusal` is set, CONNECT gets that answer instead.
-    `tunnels` lists the hosts of CONNECT. `clear` lists the unencrypted requests, which the proxy
-    answers itself.
+    If `refusal` is set, CONNECT gets that answer instead. `tunnels` lists the hosts of CONNECT.
     """
 
     def __init__(self, target):
         super().__init__(ProxyConnection)
-        self.target, self.refusal, self.tunnels, self.clear = target, b"", [], []
-        url = f"http://{self.address}"
-        self.handler = ProxyHandler({"http": url, "https": url})
+        self.target, self.refusal, self.tunnels = target, b"", []
+        self.handler = ProxyHandler({"https": f"http://{self.address}"})
 
 
 class ProxyConnection(socketserver.StreamRequestHandler):
     rbufsize = 0
 
-    def answer_in_the_clear(self, request):
-        self.server.clear.append(request)
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
     def handle(self):
-        line = self.rfile.readline().decode()
-        head = list(iter(self.rfile.readline, b"\r\n"))
-        if not line.startswith("CONNECT "):
-            return self.answer_in_the_clear(line + b"".join(head).decode())
-        self.server.tunnels.append(line.split()[1])
-        if self.server.refusal:
-            self.wfile.write(self.server.refusal)
-            return None
-        self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        if self.connection.recv(1, socket.MSG_PEEK) != b"\x16":  # how TLS begins
-            return self.answer_in_the_clear(self.connection.recv(65536).decode())
+        method, host, _ = self.rfile.readline().decode().split()
+        if method != "CONNECT":
+            return
+        list(iter(self.rfile.readline, b"\r\n"))
+        self.server.tunnels.append(host)
+        self.wfile.write(self.server.refusal or b"HTTP/1.1 200 OK\r\n\r\n")
         with socket.create_connection(self.server.target) as upstream:
             ends = {self.connection: upstream, upstream: self.connection}
-            while True:
+            while not self.server.refusal:
                 for end in select.select(list(ends), [], [])[0]:
                     data = end.recv(65536)
                     if not data:
-                        return None
+                        return
                     ends[end].sendall(data)
 
 
@@ -487,23 +473,19 @@ def call(opener, url, data=None, timeout=10):
 
 
 def unauthorized(opener, request):
-    """Return the body of the 401 that reaches the caller, after checking that it is the site's."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
+    """Return the body of the 401 that reaches the caller."""
+    with pytest.raises(urllib.error.HTTPError, match="401") as caught:
         opener.open(request, timeout=10)
     with caught.value as error:
-        assert (error.code, error.msg) == (401, "Unauthorized")
-        assert error.url == (request if isinstance(request, str) else request.full_url)
         assert error.headers["WWW-Authenticate"] == 'Bearer realm="site"'
         return error.read()
 
 
 def in_threads(count, function):
-    """Call a function in threads that start together. Return what each returns or raises."""
-    barrier = threading.Barrier(count)
+    """Call a function in threads. Return what each returns or raises."""
     outcomes = []
 
     def work():
-        barrier.wait()
         try:
             outcomes.append(function())
         except Exception as error:
@@ -512,9 +494,8 @@ def in_threads(count, function):
     threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
-    end = time.perf_counter() + 30
     for thread in threads:
-        thread.join(max(end - time.perf_counter(), 0))
+        thread.join(30)
     assert len(outcomes) == count
     return outcomes
 
@@ -564,6 +545,11 @@ def test_an_assertion_matches_the_known_vector():
     assert make_config().assertion(now=1700000000) == VECTOR
 
 
+def test_a_number_that_json_cannot_hold_is_not_signed():
+    with pytest.raises(ValueError, match="JSON"):
+        jjo.encode_jwt({"exp": NAN}, SECRET)
+
+
 @given(st.dictionaries(st.text(), JSON | st.text()), st.text() | st.binary())
 @example({}, "s" * 65)  # longer than a block of SHA-256
 @example({}, b"s" * 64)
@@ -571,28 +557,6 @@ def test_any_jwt_verifies_and_keeps_the_order_of_its_claims(claims, secret):
     jwt = jjo.encode_jwt(claims, secret)
     assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]{43}", jwt, re.ASCII)
     assert list(verify(jwt, secret).items()) == list(claims.items())
-
-
-def test_a_jwt_holds_compact_utf_8():
-    payload = jjo.encode_jwt({"a": "ü<&>", "b": 1}, "x").split(".")[1]
-    assert payload == unpadded('{"a":"ü<&>","b":1}'.encode())
-
-
-@pytest.mark.parametrize(
-    ("error", "claims", "secret"),
-    [
-        (ValueError, {"exp": NAN}, "x"),
-        (ValueError, {"sub": "\ud800"}, "x"),
-        (TypeError, {"exp": {1}}, "x"),
-        (TypeError, jjo.ClaimSet("", "", "", "", 0, 0), "x"),
-        (TypeError, {}, None),
-        (ValueError, {}, "hush\ud800"),
-    ],
-)
-def test_what_cannot_be_signed_is_refused(error, claims, secret):
-    with pytest.raises(error) as caught:
-        jjo.encode_jwt(claims, secret)
-    assert "hush" not in shown(caught.value)
 
 
 # Settings
@@ -617,30 +581,6 @@ SCOPE_CHARACTERS = sorted({chr(code) for code in range(0x21, 0x7F)} - set('"\\+,
 def test_formatting_scopes_twice_changes_nothing(scopes):
     once = jjo.format_scopes(scopes)
     assert once == " ".join(scopes).upper() == jjo.format_scopes(once)
-
-
-@pytest.mark.parametrize("scopes", [[], " + ", 'read"', "straße"])
-def test_format_scopes_refuses_what_config_refuses(scopes):
-    for function in (jjo.format_scopes, lambda scopes: make_config(scopes=scopes)):
-        with pytest.raises(ValueError, match="^scopes "):
-            function(scopes)
-
-
-def test_the_claims_come_from_the_settings():
-    claims = make_config().claims(now=1700000000.9)
-    assert claims == jjo.ClaimSet(
-        iss="urn:atlassian:connect:clientid:oauth-client-id",
-        sub=f"urn:atlassian:connect:useraccountid:{ACCOUNT}",
-        tnt="https://mycompany.atlassian.net",
-        aud="https://oauth-2-authorization-server.services.atlassian.com",
-        exp=1700000059,
-        iat=1700000000,
-    )
-
-
-def test_claims_are_issued_at_the_current_time(monkeypatch):
-    monkeypatch.setattr(time, "time", lambda: 1234.5)
-    assert make_config().claims().iat == 1234
 
 
 VISIBLE = st.text([chr(code) for code in range(0x21, 0x7F)], min_size=1)
@@ -695,9 +635,8 @@ def test_a_url_that_does_not_say_where_a_credential_goes_is_refused(url):
 def test_an_address_from_the_browser_is_not_a_base_url(path):
     with pytest.raises(ValueError, match="^base_url ") as caught:
         make_config(base_url=f"https://api.atlassian.com{path}")
-    advice, _, what_it_was = str(caught.value).partition("; it is ")
-    assert "api.atlassian.com" not in advice
-    assert repr(f"https://api.atlassian.com{path}") == what_it_was
+    # The message must not advise to use the host alone.
+    assert str(caught.value).count("api.atlassian.com") == 1
 
 
 BAD_SETTINGS = each(
@@ -737,13 +676,10 @@ def test_an_error_names_a_missing_setting(name, value):
 
 WRONG_TYPES = each(
     ("base_url", [5, b"https://a.example"]),
-    ("subject", [5]),
-    ("client_id", [b"x"]),
     ("client_secret", [b"hush", bytearray(b"hush")]),
-    ("scopes", [5, [5], b"read", [b"read"]]),
+    ("scopes", [5, [5], b"read"]),
     ("endpoint", [SITE, ("a", SITE)]),
-    ("auth_url", [b"a"]),
-    ("token_url", [5]),
+    ("token_url", [b"x"]),
 )
 
 
@@ -756,61 +692,40 @@ def test_an_error_names_an_argument_of_a_wrong_type(name, value):
 
 def test_one_error_names_all_wrong_settings_like_this():
     """The exact words. Other tests look for single ones."""
+    endpoint = Endpoint("", "http://as.example/token")
+    wrong = {"base_url": f"{SITE}/jira/your-work", "subject": "jane@corp.example", "client_id": ""}
     with pytest.raises(ValueError) as caught:
-        Config(
-            base_url="https://mycompany.atlassian.net/jira/your-work",
-            subject="jane@corp.example",
-            client_id="",
-            client_secret="hush\n",
-            scopes=[],
-            endpoint=Endpoint("", "http://as.example/token"),
-        )
+        Config(**wrong, client_secret="hush\n", scopes=[], endpoint=endpoint)
     assert str(caught.value).split("\n") == [
         "base_url (JIRA_BASE_URL) must be the address of your site, such as "
-        "https://mycompany.atlassian.net, followed by /wiki for Confluence, and by "
-        "nothing else; it is 'https://mycompany.atlassian.net/jira/your-work'",
+        "https://mycompany.atlassian.net, followed by /wiki for Confluence, and by nothing else; "
+        "it is 'https://mycompany.atlassian.net/jira/your-work'",
         "subject (JIRA_SUBJECT) must be the account ID of a user, such as "
         "557058:12345678-1234-1234-1234-123456789abc; it is 'jane@corp.example'",
-        "client_id (JIRA_CLIENT_ID) must be the oauthClientId that Atlassian sends when "
-        "your app is installed, without spaces (only apps with the ACT_AS_USER scope get "
-        "one); it is missing",
-        "client_secret (JIRA_CLIENT_SECRET) must be the sharedSecret that Atlassian sends"
-        " when your app is installed, in visible ASCII, without spaces or line breaks "
-        "around it; it is not shown here",
-        "scopes (JIRA_SCOPES) must be one or more scopes, such as READ, in visible ASCII "
-        'without " and \\ (leave it out to get all the scopes of your app); it is missing',
-        'auth_url (JIRA_AUTH_URL) must be the "aud" claim that the authorization server '
-        "expects, in visible ASCII (auth_url and token_url go together); it is missing",
-        "token_url (JIRA_TOKEN_URL) must be an https URL with a path and no query, such "
-        "as https://auth.example/oauth2/token (auth_url and token_url go together); it is"
-        " 'http://as.example/token'",
+        "client_id (JIRA_CLIENT_ID) must be the oauthClientId that Atlassian sends when your app "
+        "is installed, without spaces (only apps with the ACT_AS_USER scope get one); it is "
+        "missing",
+        "client_secret (JIRA_CLIENT_SECRET) must be the sharedSecret that Atlassian sends when "
+        "your app is installed, in visible ASCII, without spaces or line breaks around it; it is "
+        "not shown here",
+        "scopes (JIRA_SCOPES) must be one or more scopes, such as READ, in visible ASCII without "
+        '" and \\ (leave it out to get all the scopes of your app); it is missing',
+        'auth_url (JIRA_AUTH_URL) must be the "aud" claim that the authorization server expects, '
+        "in visible ASCII (auth_url and token_url go together); it is missing",
+        "token_url (JIRA_TOKEN_URL) must be an https URL with a path and no query, such as "
+        "https://auth.example/oauth2/token (auth_url and token_url go together); it is "
+        "'http://as.example/token'",
     ]
 
 
-def test_any_audience_is_accepted():
-    endpoint = Endpoint("not-a-URL", "https://as.example/token")
-    assert make_config(endpoint=endpoint).claims().aud == "not-a-URL"
+def test_the_host_chooses_the_endpoint():
+    def endpoint(host):
+        return make_config(base_url=f"https://{host}").endpoint
 
-
-def test_a_long_url_is_refused_without_delay():
-    started = time.monotonic()
-    with pytest.raises(ValueError, match="^base_url"):
-        make_config(base_url="https://" + "x." * 100000)
-    assert time.monotonic() - started < 1
-
-
-@pytest.mark.parametrize(
-    ("base_url", "endpoint"),
-    [
-        ("https://agency.atlassian-us-gov-mod.net", jjo.ATLASSIAN_GOVERNMENT),
-        ("https://AGENCY.ATLASSIAN-US-GOV-MOD.COM:443/wiki", jjo.ATLASSIAN_GOVERNMENT),
-        ("https://agency.atlassian-us-gov-mod.net.example", jjo.ATLASSIAN),
-        ("https://not-atlassian-us-gov-mod.net", jjo.ATLASSIAN),
-        ("https://mycompany.atlassian.net", jjo.ATLASSIAN),
-    ],
-)
-def test_the_host_chooses_the_endpoint(base_url, endpoint):
-    assert make_config(base_url=base_url).endpoint == endpoint
+    assert endpoint("agency.atlassian-us-gov-mod.net") == jjo.ATLASSIAN_GOVERNMENT
+    assert endpoint("A.ATLASSIAN-US-GOV-MOD.COM:443/wiki") == jjo.ATLASSIAN_GOVERNMENT
+    assert endpoint("agency.atlassian-us-gov-mod.net.example") == jjo.ATLASSIAN
+    assert endpoint("not-atlassian-us-gov-mod.net") == jjo.ATLASSIAN
 
 
 def test_the_endpoints_are_the_ones_of_atlassian():
@@ -818,14 +733,6 @@ def test_the_endpoints_are_the_ones_of_atlassian():
     government = f"{host}-us-gov-mod.com"
     assert jjo.ATLASSIAN == Endpoint(f"{host}.com", f"{host}.com/oauth2/token")
     assert jjo.ATLASSIAN_GOVERNMENT == Endpoint(government, f"{government}/oauth2/token")
-
-
-def test_the_arguments_are_attributes():
-    config = make_config(base_url="https://a.example/", scopes=["read", "write"])
-    assert (config.base_url, config.subject) == ("https://a.example", ACCOUNT)
-    assert (config.client_id, config.client_secret) == ("oauth-client-id", SECRET)
-    assert (config.scopes, config.endpoint) == ("READ WRITE", jjo.ATLASSIAN)
-    assert make_config().scopes is None
 
 
 @pytest.mark.parametrize("name", ["base_url", "client_secret", "endpoint", "typo"])
@@ -859,13 +766,7 @@ def test_each_setting_is_known_everywhere():
     with pytest.raises(ValueError, match="base_url"):
         Config.from_env(types.SimpleNamespace(get=lambda name: environ[name]))
     assert set(environ) == variables
-    # README: assert every variable is in its table
-
-
-def test_a_config_can_be_copied_and_pickled():
-    config = make_config()
-    for twin in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
-        assert vars(twin) == vars(config)
+    assert set(re.findall("`(JIRA_[A-Z_]+)`", README)) == variables
 
 
 def test_replace_chooses_the_endpoint_of_atlassian_again():
@@ -875,13 +776,6 @@ def test_replace_chooses_the_endpoint_of_atlassian_again():
     assert config.replace(base_url=agency, endpoint=jjo.ATLASSIAN).endpoint == jjo.ATLASSIAN
     other = config.replace(endpoint=OTHER["endpoint"])
     assert other.replace(base_url=agency).endpoint == OTHER["endpoint"]
-
-
-def test_replace_checks_the_settings():
-    with pytest.raises(ValueError, match="^subject"):
-        make_config().replace(subject="jane@corp.example")
-    with pytest.raises(TypeError, match="tenant"):
-        make_config().replace(tenant="x")
 
 
 ENVIRONMENT = {f"JIRA_{name.upper()}": value for name, value in ARGUMENTS.items()}
@@ -899,66 +793,31 @@ def test_settings_come_from_the_current_environment(monkeypatch):
     empty = dict.fromkeys(["JIRA_SCOPES", *URLS], "")
     monkeypatch.setattr(os, "environ", {**ENVIRONMENT, **empty})
     assert vars(Config.from_env()) == vars(make_config())
+    monkeypatch.setattr(os, "environ", {**ENVIRONMENT, **URLS, "JIRA_SCOPES": "read write"})
+    assert Config.from_env().scopes == "READ WRITE"
+    assert Config.from_env().endpoint == tuple(URLS.values())
 
 
-def test_optional_settings_come_from_the_environment_too():
-    config = Config.from_env({**ENVIRONMENT, **URLS, "JIRA_SCOPES": "read write"})
-    assert config.scopes == "READ WRITE"
-    assert config.endpoint == ("https://as.example", "https://as.example/token")
-
-
-@pytest.mark.parametrize(
-    ("environ", "missing"),
-    [
-        ({}, list(ENVIRONMENT)),
-        ({**ENVIRONMENT, "JIRA_CLIENT_ID": ""}, ["JIRA_CLIENT_ID"]),
-        ({**ENVIRONMENT, "JIRA_AUTH_URL": "https://as.example"}, ["JIRA_TOKEN_URL"]),
-        ({**ENVIRONMENT, "JIRA_TOKEN_URL": "https://as.example/token"}, ["JIRA_AUTH_URL"]),
-    ],
-)
-def test_an_error_names_all_missing_variables_at_once(environ, missing):
+@pytest.mark.parametrize("half", [{}, {"JIRA_AUTH_URL": "https://as.example"}])
+def test_an_error_names_all_missing_variables_at_once(half):
     with pytest.raises(ValueError) as caught:
-        Config.from_env(environ)
-    lines = str(caught.value).split("\n")
-    assert [re.search(r"\((JIRA_\w+)\)", line)[1] for line in lines] == missing
-    assert all(line.endswith("it is missing") for line in lines)
+        Config.from_env(half)
+    named = re.findall(r"\((JIRA_\w+)\) .*; it is missing$", str(caught.value), re.M)
+    assert named == [*ENVIRONMENT, "JIRA_TOKEN_URL"][: 4 + len(half)]
 
 
 # Tokens
 
 
-@pytest.mark.parametrize(
-    ("expires_at", "leeway", "is_expired"),
-    [
-        (1010.5, {}, False),
-        (1010.0, {}, True),
-        (1000.5, {"leeway": 0}, False),
-        (1000.0, {"leeway": 0}, True),
-        (None, {"leeway": 10**9}, False),
-    ],
-)
-def test_a_token_counts_as_expired_within_its_leeway(monkeypatch, expires_at, leeway, is_expired):
+def test_a_token_counts_as_expired_within_its_leeway(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1000.0)
-    assert Token("t", expires_at).is_expired(**leeway) == is_expired
+    assert [Token("t", 1000.0 + left).is_expired() for left in (10.0, 10.5)] == [True, False]
+    assert [Token("t", 1000.0 + left).is_expired(0) for left in (0.0, 0.5)] == [True, False]
+    assert not Token("t").is_expired(10**9)
 
 
 def test_the_repr_of_a_token_does_not_show_it():
     assert repr(Token("hush", 5.0)) == "Token(access_token=..., expires_at=5.0)"
-
-
-def test_a_token_error_is_a_url_error_with_a_plain_text():
-    error = TokenError("what went wrong")
-    assert isinstance(error, urllib.error.URLError)
-    assert str(error) == error.reason == "what went wrong"
-    assert (error.status, error.error, error.error_description) == (None, None, None)
-    assert (error.retry_after, error.is_transient) == (None, False)
-
-
-@pytest.mark.parametrize("twin", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_a_token_error_can_be_copied_and_pickled(twin):
-    error = TokenError("no")
-    error.status = 400
-    assert (str(twin(error)), twin(error).status) == ("no", 400)
 
 
 # The token endpoint
@@ -986,14 +845,10 @@ def test_each_attempt_has_a_fresh_assertion(server, clock):
     assert issued == sorted(set(issued))
 
 
-CLOCKS = each(
-    (400, "fast", [600, 13]),
-    (400, "slow", [-600, -13]),
-    (401, "fast", [600]),
-    (200, "slow", [-600]),
-    (503, "fast", [600]),
-    (400, None, [0, 8.5, -8.5]),
-)
+CLOCKS = [
+    *[(400, "fast", 600), (400, "slow", -13), (200, "slow", -600), (503, "fast", 13)],
+    *[(400, None, ahead) for ahead in (0, 8.5, -8.5)],
+]
 
 
 @pytest.mark.parametrize(("status", "word", "ahead"), CLOCKS)
@@ -1006,37 +861,6 @@ def test_an_error_says_how_far_off_the_clock_is(server, clock, status, word, ahe
     else:
         said = re.search(rf"; this machine's clock is (\d+) s {word}$", message)
         assert abs(int(said[1]) - abs(ahead)) <= 2
-
-
-@pytest.mark.parametrize("is_dated_first", [True, False])
-def test_a_slow_server_is_not_mistaken_for_a_wrong_clock(server, clock, is_dated_first):
-    def answer(handler):
-        date = clock.date()
-        clock.moved += 15
-        handler.reply(400, {"error": "no"}, Date=date if is_dated_first else clock.date())
-
-    server.answers.append(answer)
-    assert "clock" not in str(error_of(server.source()))
-
-
-@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
-@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"])
-def test_a_date_is_read_as_gmt(server, clock, form):
-    clock.ahead = 3600
-    date = time.strftime(form, time.gmtime(clock.server_time()))
-    server.answers.append(reply(400, {"error": "no"}, Date=date))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "EAST-9")
-        time.tzset()
-        message = str(error_of(server.source()))
-    time.tzset()
-    assert re.search("clock is (3599|36..) s fast", message)
-
-
-@pytest.mark.parametrize("date", ["", ",", "soon", "Mon, 1 Jan 99999999999999 0:0:0 GMT"])
-def test_a_date_that_makes_no_sense_is_ignored(server, date):
-    server.answers.append(reply(400, {"error": "no"}, Date=date))
-    assert str(error_of(server.source())).endswith("'no'")
 
 
 GOOD_ANSWERS = each(
@@ -1071,16 +895,6 @@ def test_a_lifetime_counts_from_before_the_request(server, clock):
     assert server.source().token().expires_at < before + 101
 
 
-def test_an_answer_in_pieces_is_read_whole(server):
-    def answer(handler):
-        handler.wfile.write(b'HTTP/1.1 200 OK\r\n\r\n\xef\xbb\xbf{"access_token": ')
-        handler.server.is_closing.wait(0.1)
-        handler.wfile.write(b'"abc"}')
-
-    server.answers.append(answer)
-    assert server.source().token() == Token("abc")
-
-
 BAD_ANSWERS = each(
     ("access_token", [None, "", 5, "a b", "abc\r\nX: y", "abc\n", "ä"]),
     ("token_type", ["mac", "", 5]),
@@ -1105,46 +919,20 @@ def test_an_answer_that_is_no_json_object_is_an_error(server, body):
     assert len(server.posts) == 1
 
 
-def test_the_fields_of_an_error_hold_what_the_server_sent(server, clock):
-    content = {"error": "slow_down", "error_description": "no such user"}
-    server.answers.append(reply(429, content, Retry_After="77"))
-    error = error_of(server.source())
-    assert (error.status, error.error, error.error_description) == (429, *content.values())
-    assert (error.retry_after, error.is_transient) == (77.0, True)
-    assert error.__cause__ is None
-
-
-@pytest.mark.parametrize("value", [5, None, [], {"a": 1}, True, ""])
-def test_an_error_code_that_is_not_a_text_is_left_out(server, value):
-    server.answers.append(reply(400, {"error": value, "error_description": value}))
-    error = error_of(server.source())
-    assert (error.error, error.error_description) == (None, None)
-
-
 def test_errors_about_answers_are_worded_like_this(server):
     """The exact words. Other tests look for single ones."""
-    page = b"<html>\n<title>No\xf6 \xe2\x82\xac</title>"
     html = {"Content_Type": "text/html"}
     error = {"error": "invalid_client", "error_description": "Ünknown\nclient"}
-    no_token = "access_token is missing or not visible ASCII"
+    no_token = "HTTP 200, access_token is missing or not visible ASCII"
     expected = [
-        (reply(400, {"error": "invalid_grant"}), "HTTP 400, error 'invalid_grant'"),
         (
             reply(401, error, **html),
             r"HTTP 401, error 'invalid_client', error_description 'Ünknown\nclient'",
         ),
         (reply(400), "HTTP 400"),
-        (reply(401, b'{"code": 401}'), """HTTP 401, body '{"code": 401}'"""),
-        (
-            reply(403, page, **html),
-            "HTTP 403, Content-Type 'text/html', body '<html>\\n<title>No\ufffd €</title>'",
-        ),
-        (
-            reply(302, Location="https://a.example/?next=1"),
-            "HTTP 302, Location 'https://a.example/?next=1'",
-        ),
-        (grant(access_token=""), f"HTTP 200, {no_token}"),
-        (reply(200, page, **html), f"HTTP 200, {no_token}, Content-Type 'text/html'"),
+        (reply(403, b"<p>\xf6", **html), "HTTP 403, Content-Type 'text/html', body '<p>\ufffd'"),
+        (reply(302, Location="https://a.example/?x"), "HTTP 302, Location 'https://a.example/?x'"),
+        (reply(200, b"<p>", **html), f"{no_token}, Content-Type 'text/html'"),
         (grant(token_type="mac"), "HTTP 200, token_type is not Bearer"),
         (grant(expires_in="soon"), "HTTP 200, expires_in is not a number of seconds"),
         (raw(b"SSH-2.0-OpenSSH\r\n"), "BadStatusLine"),
@@ -1155,49 +943,38 @@ def test_errors_about_answers_are_worded_like_this(server):
         assert message == f"no access token from {server.url}/oauth2/token: {words}"
 
 
-def test_a_message_shows_200_characters_of_each_part(server):
-    server.answers.append(reply(400, {"error": "a " * 5000, "error_description": "b " * 5000}))
-    error = error_of(server.source())
-    shown = f"error '{'a ' * 100}', error_description '{'b ' * 100}'"
-    assert str(error).endswith(f"HTTP 400, {shown}")
-    assert len(error.error) == 10000
-
-
 PLACES = {
     "error": lambda text: reply(400, {"error": text}),
     "description": lambda text: reply(400, {"error": "no", "error_description": text}),
     "body": lambda text: reply(400, text.encode()),
     "location": lambda text: reply(302, Location=text),
-    "content type": lambda text: reply(200, Content_Type=text),
     "status line": lambda text: raw(f"HTTP/1.1 {text}\r\n\r\n".encode()),
     "not HTTP": lambda text: raw(f"{text}\r\n\r\n".encode()),
 }
-CREDENTIALS = {
-    "signature": lambda server: server.posts[0].form["assertion"].rpartition(".")[2],
-    "opaque token": lambda server: "0123456789abcdefABCDEF0123456789",
-    "password": lambda server: "hush",
-}
 
 
-@pytest.mark.parametrize("credential", CREDENTIALS)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_message_does_not_show_a_credential(server, clock, place, credential):
-    def answer(handler):
-        text = f"https://me:{CREDENTIALS[credential](server)}@a.example"
-        PLACES[place](text)(handler)
+def test_a_message_does_not_show_a_credential(server, clock, place):
+    def signature():
+        return server.posts[0].form["assertion"].rpartition(".")[2]
 
     # An echo of the first assertion, in the answer to the second.
-    server.answers += [reply(503), answer]
-    error = error_of(server.source())
-    assert CREDENTIALS[credential](server) not in shown(error)
+    server.answers += [
+        reply(503),
+        lambda handler: PLACES[place](f"https://me:hush@a.example/{signature()}")(handler),
+    ]
+    text = shown(error_of(server.source()))
+    assert signature() not in text
+    assert "hush" not in text
 
 
 @given(st.text(), st.sampled_from(["-", ".", "x", "a" * 40, "a" * 940 + " "]), st.text())
 def test_no_piece_of_a_signature_is_shown_wherever_a_text_is_cut(shared_server, before, pad, after):
     signature = VECTOR.rpartition(".")[2]
-    body = f"{before}{pad}{signature}{after}".encode(errors="replace")
+    body = f"{before}{pad}{signature}{after * 99}".encode(errors="replace")
     message = str(outcome_of(shared_server, b"HTTP/1.1 400 x\r\n\r\n" + body))
     assert not any(signature[i : i + 12] in message for i in range(len(signature) - 12))
+    assert len(message) < 80 + 200 * 10  # each may become an escape of 10 characters
 
 
 FIELDS = st.sampled_from(["access_token", "error", "error_description", "expires_in", "token_type"])
@@ -1229,13 +1006,9 @@ def test_any_answer_becomes_a_token_or_a_token_error(shared_server, status, body
         assert outcome.status == int(status)
 
 
-@given(st.binary(max_size=60))
-def test_any_bytes_become_a_token_error(shared_server, data):
-    assert str(outcome_of(shared_server, data)).isprintable()
-
-
 # Retries
 
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ATTEMPTS = [
     *[(reply(status), 3) for status in (408, 429, 500, 502, 503, 504)],
@@ -1255,11 +1028,6 @@ def test_what_is_transient_is_tried_three_times(server, clock, answer, attempts)
     assert clock.naps == [0.5, 1.0][: attempts - 1]
 
 
-def test_a_retry_that_succeeds_gives_a_token(server, clock):
-    server.answers += [reply(503), raw(b"")]
-    assert server.source().token().access_token in server.valid
-
-
 IGNORED = ["0", "soon", "-1", "1.5", "\xb2", "Wed, 21 Oct 2026 07:28:00 GMT"]
 
 
@@ -1272,10 +1040,12 @@ def test_retry_after_is_read_in_whole_seconds_only(server, clock, value, nap):
     assert clock.naps == [nap]
 
 
-@pytest.mark.parametrize("seconds", ["30", "3600", "9" * 400])
+@pytest.mark.parametrize("seconds", ["30", "9" * 400])
 def test_a_retry_after_beyond_the_timeout_raises_at_once(server, clock, seconds):
-    server.answers.append(reply(429, Retry_After=seconds))
+    content = {"error": "slow", "error_description": "down"}
+    server.answers.append(reply(429, content, Retry_After=seconds))
     error = error_of(server.source())
+    assert (error.status, error.error, error.error_description) == (429, "slow", "down")
     assert (error.retry_after, error.is_transient) == (float(seconds), True)
     assert not clock.naps
 
@@ -1308,22 +1078,13 @@ def test_an_error_names_a_proxy_that_refuses_a_tunnel(tls_server, proxy, clock, 
     ("url", "words"),
     [
         ("http://user:hush@{}", "via proxy {}: ConnectionRefusedError: "),
-        ("socks5://user:hush@{}", "via proxy {}: ConnectionRefusedError: "),
-        ("http://{}\n", r"via proxy {}\n: ConnectionRefusedError: "),
         ("http:/user:hush@{}", "/token: ValueError"),
     ],
 )
-def test_an_error_names_a_dead_or_mistyped_proxy(
-    tls_server, clock, monkeypatch, closed_port, url, words
-):
-    monkeypatch.setenv("https_proxy", url.format(closed_port))
-    error = error_of(tls_server.source())
+def test_an_error_names_a_dead_or_mistyped_proxy(tls_server, clock, closed_port, url, words):
+    error = error_of(tls_server.source(ProxyHandler({"https": url.format(closed_port)})))
     assert words.format(closed_port) in str(error)
     assert "hush" not in shown(error)
-
-
-def test_an_error_names_a_proxy_that_answers_for_the_server(server, proxy, clock):
-    assert f"via proxy {proxy.address}: HTTP 200" in str(error_of(server.source(proxy.handler)))
 
 
 # Bounds
@@ -1344,11 +1105,7 @@ def test_at_most_64_kib_of_an_answer_are_read(server):
     assert error_of(server.source()).status == 200
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"[" + b"{}," * 22000, b'{"a":[' + b"[]," * 21000 + b"[]]}", b"x" * (32 << 20)],
-    ids=["many objects", "many lists", "32 MiB"],
-)
+@pytest.mark.parametrize("body", [b"[" + b"{}," * 22000, b"x" * (32 << 20)], ids=["deep", "long"])
 def test_an_exchange_needs_less_than_8_mib_of_memory(server, body):
     tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
     server.answers.append(reply(200, body))
@@ -1360,15 +1117,7 @@ def test_an_exchange_needs_less_than_8_mib_of_memory(server, body):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        silence,
-        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
-        drip(b"HTTP/1.1 200 OK\r\n\r\n", b" "),
-        drip(CHUNKED, b"1\r\n \r\n"),
-    ],
-)
+@pytest.mark.parametrize("answer", [silence, drip(PLAIN, b" "), drip(CHUNKED, b"1\r\n \r\n")])
 def test_an_exchange_ends_within_twice_its_timeout(server, answer):
     server.answers += [answer] * 3
     started = time.monotonic()
@@ -1376,14 +1125,6 @@ def test_an_exchange_ends_within_twice_its_timeout(server, answer):
     assert time.monotonic() - started < 0.8 + 1  # a second for a busy machine
     assert re.search("imeout.*: '(timed out|the answer took too long)'$", str(error))
     assert (error.is_transient, len(server.posts)) == (True, 1)
-
-
-def test_the_last_attempt_has_only_what_is_left_of_the_timeout(server, clock):
-    server.answers += [reply(503), reply(503), silence]
-    started = time.perf_counter()  # the Clock does not move it
-    error_of(server.source(timeout=3))
-    assert time.perf_counter() - started < 2.5
-    assert len(server.posts) == 3
 
 
 def test_an_answer_is_used_however_long_it_took_to_connect(server, clock):
@@ -1394,10 +1135,6 @@ def test_an_answer_is_used_however_long_it_took_to_connect(server, clock):
 
 
 # The token request and the handlers of the caller
-
-
-class Eager(HTTPRedirectHandler):
-    handler_order = 1
 
 
 class Lenient(HTTPErrorProcessor):
@@ -1417,13 +1154,13 @@ def tempting(server):
     """Return the handlers that might do too much, each alone."""
     basic, digest = HTTPBasicAuthHandler, HTTPDigestAuthHandler
     return [
-        *([], [HTTPRedirectHandler()], [Eager], [Eager(), Lenient]),
+        *([], [HTTPRedirectHandler()], [Lenient]),
         *[[password_handler(kind, server.url)] for kind in (basic, digest)],
     ]
 
 
-@pytest.mark.parametrize("handlers", range(6))
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, "Basic", "Digest", "Bearer"])
+@pytest.mark.parametrize("handlers", range(5))
+@pytest.mark.parametrize("status", [302, 307, "Basic", "Digest", "Bearer"])
 def test_the_token_request_follows_no_redirect_and_answers_no_challenge(server, status, handlers):
     answer = reply(status, Location=f"{server.url}/elsewhere")
     if isinstance(status, str):
@@ -1435,21 +1172,22 @@ def test_the_token_request_follows_no_redirect_and_answers_no_challenge(server, 
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "words", "naps"),
     [
-        (OSError("x"), "OSError: 'x'"),
-        (ValueError("hush"), "ValueError"),
-        (http.client.HTTPException("hush"), "HTTPException"),
-        (urllib.error.URLError("x"), "URLError: '<urlopen error x>'"),
-        (urllib.error.URLError(OSError("x")), "OSError: 'x'"),
-        (ssl.SSLError("x"), "SSLError: \"('x',)\""),
+        (OSError("x"), "OSError: 'x'", 2),
+        (urllib.error.URLError(OSError("x")), "OSError: 'x'", 2),
+        (urllib.error.URLError("x"), "URLError: '<urlopen error x>'", 2),
+        (TimeoutError("x"), "TimeoutError: 'x'", 0),
+        (ValueError("hush"), "ValueError", 0),
+        (http.client.HTTPException("hush"), "HTTPException", 0),
     ],
 )
-def test_an_exception_of_the_network_becomes_a_token_error(server, clock, error, words):
+def test_an_exception_of_the_network_becomes_a_token_error(server, clock, error, words, naps):
     token_error = error_of(server.source(Hook(raising(error))))
     assert str(token_error).endswith(f"/oauth2/token: {words}")
     assert "hush" not in shown(token_error)
     assert isinstance(token_error.__cause__, OSError) == isinstance(error, OSError)
+    assert len(clock.naps) == naps
 
 
 @pytest.mark.parametrize("error", [LookupError("x"), AssertionError("x"), KeyboardInterrupt()])
@@ -1462,13 +1200,12 @@ def test_an_exception_of_another_kind_propagates_unchanged(server, error):
 # The token source
 
 BAD_OPTIONS = each(
-    ("timeout", TypeError, ["30", None, (3, 30)]),
+    ("timeout", TypeError, ["30", None]),
     ("timeout", ValueError, [0, -1, 86401, INFINITY, NAN, TOO_LARGE]),
     ("leeway", TypeError, ["10"]),
-    ("leeway", ValueError, [-0.5, 86401, NAN, TOO_LARGE]),
+    ("leeway", ValueError, [-0.5, 86401, NAN]),
     ("token", TypeError, ["eyJ", {"access_token": "x"}, Token(None), Token("x", "1700000000")]),
-    ("token", ValueError, [Token(""), Token("a b"), Token("ä"), Token("x", NAN)]),
-    ("token", ValueError, [Token("x", INFINITY), Token("x", -TOO_LARGE)]),
+    ("token", ValueError, [Token(""), Token("a b"), Token("x", NAN), Token("x", TOO_LARGE)]),
 )
 
 
@@ -1488,25 +1225,12 @@ def test_an_error_says_how_to_pass_a_proxy_and_a_context(wrong):
 
 def test_a_source_and_its_openers_load_the_certificates_once(monkeypatch):
     made = []
-    load = ssl.SSLContext.load_default_certs
-
-    def count(self, *arguments):
-        made.append(self)
-        load(self, *arguments)
-
-    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", count)
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda self, *_: made.append(self))
     source = TokenSource(make_config())
     source.opener()
     source.opener()
     # Before Python 3.12, they are loaded for each connection, and not in advance.
     assert len(made) == (1 if sys.version_info >= (3, 12) else 0)
-
-
-def test_the_handlers_of_the_caller_do_not_change(server):
-    handlers = [ProxyHandler({}), HTTPHandler(), HTTPRedirectHandler()]
-    before = [dict(vars(handler)) for handler in handlers]
-    call(server.opener(*handlers), f"{server.url}/rest")
-    assert [dict(vars(handler)) for handler in handlers] == before
 
 
 def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust, proxy):
@@ -1517,30 +1241,11 @@ def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust, proxy
     assert len(proxy.tunnels) == 2
 
 
-@pytest.mark.parametrize(
-    ("options", "left", "is_reused"),
-    [
-        ({}, 15, True),
-        ({}, 9, False),
-        ({"leeway": 60}, 65, True),
-        ({"leeway": 60}, 59, False),
-        ({"leeway": 0}, 5, True),
-    ],
-)
-def test_a_saved_token_is_used_until_its_leeway(server, options, left, is_reused):
-    saved = Token("saved", time.time() + left)
-    assert (server.source(token=saved, **options).token() is saved) == is_reused
-
-
-@pytest.mark.parametrize("lifetime", [None, 0])
-def test_a_token_without_a_lifetime_is_used_until_it_is_dropped(server, clock, lifetime):
-    server.answers.append(grant(expires_in=lifetime))
-    source = server.source()
-    first = source.token()
-    clock.moved += 10**7
-    assert source.token() is first
-    source.invalidate(first)
-    assert source.token() is not first
+def test_a_saved_token_is_used_until_its_leeway(server):
+    saved = Token("saved", time.time() + 30)
+    assert server.source(token=saved).token() is saved
+    assert server.source(token=saved, leeway=25).token() is saved
+    assert server.source(token=saved, leeway=35).token() is not saved
 
 
 def test_invalidate_drops_the_token_that_is_held(server):
@@ -1552,38 +1257,18 @@ def test_invalidate_drops_the_token_that_is_held(server):
     assert source.token().access_token != "one"
 
 
-def test_invalidate_drops_one_token_a_minute(server, clock):
-    source = server.source()
-    assert source.invalidate(source.token())
-    clock.moved += 59
-    assert not source.invalidate(source.token())
-    clock.moved += 2
-    assert source.invalidate(source.token())
-
-
-def test_threads_without_a_token_share_one_exchange(server):
-    tokens = in_threads(64, server.source().token)
-    assert len(set(tokens)) == len(server.posts) == 1
-
-
 def during_an_exchange(server, answer, function):
-    """Call a function in eight threads, and give the answer when all of them have started."""
+    """Call a function in eight threads, and give the answer when all of them wait."""
     wait, begun, go = gate(answer)
     server.answers.append(wait)
-    started = threading.Barrier(9)
-
-    def work():
-        started.wait()
-        return function()
 
     def release():
-        started.wait()
         begun.wait(10)
         time.sleep(0.3)  # for the others to reach the lock
         go.set()
 
     threading.Thread(target=release, daemon=True).start()
-    return in_threads(8, work)
+    return in_threads(8, function)
 
 
 def test_waiting_threads_share_a_token_however_short_lived(server):
@@ -1602,22 +1287,16 @@ def test_waiting_threads_each_get_an_exception_of_their_own(server):
 
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts references")
-@pytest.mark.parametrize("is_refused", [True, False])
-def test_a_failed_renewal_keeps_no_local_variable_alive(server, clock, closed_port, is_refused):
-    class Local:
-        pass
-
+@pytest.mark.parametrize("answer", [reply(400), raw(b""), raw(b"no HTTP")])
+def test_a_failed_renewal_keeps_no_local_variable_alive(server, clock, answer):
     def fail(source):
-        local = Local()
+        local = set()
         with contextlib.suppress(TokenError):
             source.token()
         return weakref.ref(local)
 
+    server.answers += [answer] * 3
     source = server.source()
-    server.answers.append(reply(400))
-    if not is_refused:
-        endpoint = Endpoint("x", f"http://{closed_port}/token")
-        source = TokenSource(server.config(endpoint=endpoint))
     gc.collect()
     gc.disable()
     try:
@@ -1647,48 +1326,6 @@ def test_a_urllib_handler_may_call_the_site_during_an_exchange(server):
     opener = server.opener(Hook(call_the_site))
     in_threads(1, lambda: call(opener, f"{server.url}/rest"))
     assert server.bearers == [True, True]
-
-
-@pytest.fixture
-def on_signal():
-    """Choose what SIGUSR1 calls. A test that hangs ends with an AssertionError."""
-    if not hasattr(signal, "SIGUSR1"):
-        pytest.skip("needs POSIX signals")
-    before = signal.getsignal(signal.SIGUSR1)
-    signal.signal(signal.SIGALRM, raising(AssertionError("it hangs")))
-    signal.alarm(10)
-    yield lambda function: signal.signal(signal.SIGUSR1, lambda *_: function())
-    signal.alarm(0)
-    signal.signal(signal.SIGUSR1, before)
-
-
-def send_signal(handler):
-    """Send the main thread a signal, and grant a token a moment later."""
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-    handler.server.is_closing.wait(0.1)
-    grant()(handler)
-
-
-def test_a_signal_handler_may_ask_for_a_token_during_an_exchange(server, on_signal):
-    source = server.source()
-    tokens = []
-    on_signal(lambda: tokens.append(source.token()))
-    server.answers.append(send_signal)
-    tokens.append(source.token())
-    assert len(server.posts) == len(tokens) == 2
-    assert source.token() in tokens
-
-
-@pytest.mark.parametrize(
-    ("raised", "caught_as"),
-    [(LookupError("stop"), LookupError), (TimeoutError("stop"), TokenError)],
-)
-def test_an_exception_of_a_signal_handler_ends_the_exchange(server, on_signal, raised, caught_as):
-    on_signal(raising(raised))
-    server.answers.append(send_signal)
-    with pytest.raises(caught_as, match="stop"):
-        server.source().token()
-    assert len(server.posts) == 1
 
 
 FORK = """
@@ -1725,7 +1362,11 @@ def test_a_child_forked_during_an_exchange_makes_its_own(server):
 
 
 class Model(RuleBasedStateMachine):
-    """A token source beside a model of it, which knows only the token that is held."""
+    """A token source beside a model of it, which knows only the token that is held.
+
+    No rule acts within a second of an expiry or of the minute between drops, as real time passes
+    during a step.
+    """
 
     @initialize()
     def start(self):
@@ -1733,8 +1374,7 @@ class Model(RuleBasedStateMachine):
         self.clock = Clock(self.patch)
         self.server = Server()
         self.source = self.server.source()
-        self.held = None
-        self.last_drop = -100.0
+        self.held, self.seconds_left, self.to_next_drop = None, 0, 0
 
     def teardown(self):
         self.patch.undo()
@@ -1751,52 +1391,28 @@ class Model(RuleBasedStateMachine):
             outcome = error
         return outcome, len(self.server.posts) - before
 
-    def seconds_left(self):
-        """Return how long the held token is good for.
-
-        Near 0, it may expire during a step. So no rule asks for a token within a second of that.
-        """
-        return self.held.expires_at - 10 - time.time() if self.held else -INFINITY
-
-    def needs_a_token(self):
-        return self.seconds_left() < -1
-
-    @precondition(needs_a_token)
-    @rule(lifetime=st.integers(1, 2000))
-    def fetch_a_token(self, lifetime):
-        token, posts = self.ask(grant(expires_in=lifetime))
-        assert posts == 1
-        assert token is not self.held
-        self.held = token
-
-    @precondition(needs_a_token)
-    @rule(status=st.sampled_from([400, 403, 404]))
-    def a_refusal_is_final(self, status):
-        error, posts = self.ask(reply(status, {"error": "invalid_grant"}))
-        assert (error.status, posts) == (status, 1)
-        self.held = None
-
-    @precondition(needs_a_token)
-    @rule(failures=st.integers(1, 3))
-    def an_outage_costs_at_most_three_attempts(self, failures):
-        outcome, posts = self.ask(*[reply(503)] * failures, grant())
+    @precondition(lambda self: self.seconds_left < -1 or not self.held)
+    @rule(lifetime=st.integers(1, 2000), failures=st.integers(0, 3))
+    def fetch_a_token(self, lifetime, failures):
+        outcome, posts = self.ask(*[reply(503)] * failures, grant(expires_in=lifetime))
         assert posts == min(failures + 1, 3)
         assert isinstance(outcome, Token) == (failures < 3)
         self.held = outcome if failures < 3 else None
+        self.seconds_left = lifetime - 10
 
     @rule(seconds=st.integers(1, 1500))
     def time_passes(self, seconds):
         self.clock.moved += seconds
+        self.seconds_left -= seconds
+        self.to_next_drop -= seconds
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: self.held and abs(self.to_next_drop) > 3)
     @rule()
     def drop_the_held_token(self):
-        is_early = self.clock.moved - self.last_drop < 55
-        if is_early or self.clock.moved - self.last_drop > 60:
-            is_dropped = self.source.invalidate(Token(self.held.access_token))
-            assert is_dropped != is_early
-            if is_dropped:
-                self.held, self.last_drop = None, self.clock.moved
+        is_dropped = self.source.invalidate(Token(self.held.access_token))
+        assert is_dropped == (self.to_next_drop < 0)
+        if is_dropped:
+            self.held, self.to_next_drop = None, 60
 
     @rule()
     def another_token_is_not_dropped(self):
@@ -1804,7 +1420,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def a_valid_token_costs_nothing(self):
-        if self.seconds_left() > 1:
+        if self.held and self.seconds_left > 3:
             assert self.ask() == (self.held, 0)
 
 
@@ -1815,39 +1431,13 @@ TestModel.settings = settings(max_examples=25, stateful_step_count=20)
 # The handler: where the token goes
 
 
-def test_a_call_to_the_site_bears_the_token(server):
-    received = call(server.opener(), f"{server.url}/rest/api/3/myself?x=1")
-    assert received["token"] in server.valid
-    assert received["path"] == "/rest/api/3/myself?x=1"
-
-
-def test_a_call_keeps_its_method_body_and_headers(server):
-    class Put(Request):
-        def get_method(self):
-            return "PUT"
-
-    headers = {"Content-Type": "text/plain", "X-Mine": "1", "User-Agent": "my-script"}
-    request = Put(f"{server.url}/rest", b"body", headers)
-    request.add_unredirected_header("X-Once", "2")
-    received = call(server.opener(), request)
-    assert (received["method"], received["body"]) == ("PUT", "body")
-    received_headers = {name.title(): value for name, value in received["headers"].items()}
-    assert {**headers, "X-Once": "2"}.items() <= received_headers.items()
-
-
-def test_the_headers_of_an_opener_are_for_calls_only(server):
-    opener = server.opener()
-    opener.addheaders = [("User-Agent", "my-script")]
-    assert call(opener, f"{server.url}/rest")["headers"]["User-Agent"] == "my-script"
-    assert server.posts[0].headers["User-Agent"].startswith("jira-jwt-oauth/")
-
-
-def test_the_request_of_the_caller_does_not_change(server):
+def test_what_the_caller_gives_does_not_change(server):
     request = Request(f"{server.url}/rest", headers={"X-Mine": "1"})
     request.timeout = 10
-    before = copy.deepcopy(vars(request))
-    call(server.opener(token=Token("revoked")), request)
-    assert vars(request) == before
+    given = [request, ProxyHandler({}), HTTPHandler(), HTTPRedirectHandler()]
+    before = [copy.copy(vars(one)) for one in given]
+    call(server.opener(*given[1:], token=Token("revoked")), request)
+    assert [vars(one) for one in given] == before
 
 
 def test_handlers_may_keep_things_on_a_request(server):
@@ -1869,12 +1459,9 @@ def source_for(base_url, *handlers):
     return TokenSource(config, *handlers, token=Token("abc"))
 
 
-def sent(base_url, url, **changes):
-    """Return the request that an opener sends for a request with these changes."""
+def sent(base_url, request):
+    """Return the request that an opener sends for a request."""
     recorder = Recorder()
-    request = Request(url)
-    for name, value in changes.items():
-        setattr(request, name, value)
     source_for(base_url, ProxyHandler({}), recorder).opener().open(request, timeout=10)
     return recorder.requests[0]
 
@@ -1883,20 +1470,13 @@ def bears_the_token(base_url, url):
     """Return whether a request bears the token. urllib and other clients must agree."""
     source = source_for(base_url)
     by_urllib = jjo.HTTPBearerAuthHandler(source).http_request(Request(url))
-    by_others = source.authorize(types.SimpleNamespace(url=url, headers={}))
-    assert by_urllib.has_header("Authorization") == ("Authorization" in by_others.headers)
-    return by_urllib.has_header("Authorization")
+    request = types.SimpleNamespace(url=url, headers={"Authorization": "old"})
+    assert source.authorize(request) is request
+    by_others = request.headers["Authorization"]
+    assert by_urllib.get_header("Authorization", "old") == by_others
+    return by_others == "Bearer abc"
 
 
-AT_THE_ORIGIN = each(
-    ("https://a.example", "https://a.example https://a.example/x https://a.example?x".split()),
-    ("https://a.example", "https://a.example#x https://a.example:443/x HTTPS://A.EXAMPLE/".split()),
-    ("https://a.example:443", ["https://a.example/x"]),
-    ("https://a.example/wiki", ["https://a.example/rest"]),
-    ("https://a.example:8443", ["https://A.example:8443/"]),
-    ("http://[::1]:80", ["http://[::1]/"]),
-    ("http://localhost", ["http://localhost:80/"]),
-)
 ELSEWHERE = """
     http://a.example/  https://a.example:8443/  https://a.example:80/  https://a.example./
     https://a.example.evil.example/  https://evil.example/https://a.example/
@@ -1906,24 +1486,21 @@ ELSEWHERE = """
     https://a.example%00.evil.example/  https:a.example/  https:///a.example/
     ftp://a.example/  data:,a.example
 """
-NOT_AT_THE_ORIGIN = each(
-    ("https://a.example", [*ELSEWHERE.split(), "https://a.example\t.evil.example/"]),
-    ("https://a.example:8443", ["https://a.example/"]),
-    ("https://k.example", ["https://\u212a.example/"]),
-    ("https://s.example", ["https://\u017f.example/"]),
-    ("http://localhost:80", ["https://localhost:80/"]),
-    ("http://localhost", ["http://127.0.0.1/", "http://localhost:443/"]),
+A = "https://a.example"
+URLS_AND_ORIGINS = each(
+    (True, A, [A, f"{A}/x", f"{A}?x", f"{A}#x", f"{A}:443", "HTTPS://A.EXAMPLE/"]),
+    (True, "https://a.example:443/wiki", ["https://a.example/rest"]),
+    (True, "http://[::1]:80", ["http://[::1]/"]),
+    (False, A, [*ELSEWHERE.split(), "https://a.example\t.evil.example/"]),
+    (False, "https://a.example:8443", ["https://a.example/"]),
+    (False, "https://k.example", ["https://\u212a.example/"]),
+    (False, "http://localhost", ["https://localhost:80/", "http://127.0.0.1/"]),
 )
 
 
-@pytest.mark.parametrize(("base_url", "url"), AT_THE_ORIGIN)
-def test_a_request_to_the_origin_bears_the_token(base_url, url):
-    assert bears_the_token(base_url, url)
-
-
-@pytest.mark.parametrize(("base_url", "url"), NOT_AT_THE_ORIGIN)
-def test_a_request_to_another_origin_does_not_bear_the_token(base_url, url):
-    assert not bears_the_token(base_url, url)
+@pytest.mark.parametrize(("is_at_the_origin", "base_url", "url"), URLS_AND_ORIGINS)
+def test_only_a_request_to_the_origin_bears_the_token(is_at_the_origin, base_url, url):
+    assert bears_the_token(base_url, url) == is_at_the_origin
 
 
 HOSTS = st.sampled_from(["a.example", "A.Example", "b.example", "a.example.b.example"])
@@ -1949,7 +1526,7 @@ def test_only_a_request_that_reaches_the_origin_bears_the_token(
     if base_port == ":65979":
         return  # not a base URL
     try:
-        request = sent(base_url, f"{scheme}://{host}{port}{end}")
+        request = sent(base_url, Request(f"{scheme}://{host}{port}{end}"))
         is_origin = origin_of_connection(request) == origin_of_connection(Request(base_url))
     except (urllib.error.URLError, http.client.HTTPException, ValueError):
         return  # urllib sends nothing
@@ -1959,38 +1536,31 @@ def test_only_a_request_that_reaches_the_origin_bears_the_token(
         assert not is_origin
 
 
+def test_a_call_keeps_its_method_body_and_headers():
+    request = Request(f"{SITE}/x", b"body", {"X-Mine": "1"}, method="PUT")
+    request.add_unredirected_header("X-Once", "2")
+    copied = sent(SITE, request)
+    assert (copied.get_method(), copied.data) == ("PUT", b"body")
+    assert (copied.get_header("X-mine"), copied.get_header("X-once")) == ("1", "2")
+
+
 @pytest.mark.parametrize(
-    "change", [{"host": "evil.example"}, {"type": "http"}, {"selector": "https://evil.example/"}]
+    ("name", "value"),
+    [("host", "evil.example"), ("type", "http"), ("selector", "https://evil.example/")],
 )
-def test_a_request_that_bears_the_token_goes_where_its_url_says(change):
-    request = sent(SITE, f"{SITE}/x", **change)
-    assert (request.type, request.host) == ("https", "mycompany.atlassian.net")
-    assert request.selector == "/x"
+def test_a_request_that_bears_the_token_goes_where_its_url_says(name, value):
+    changed = Request(f"{SITE}/x")
+    setattr(changed, name, value)
+    request = sent(SITE, changed)
+    assert (f"{request.type}://{request.host}", request.selector) == (SITE, "/x")
     assert request.get_header("Authorization") == "Bearer abc"
 
 
-def test_a_call_to_another_host_causes_no_exchange(server):
-    assert call(server.opener(), f"{server.other_host}/rest")["token"] == ""
-    assert not server.posts
-
-
-@pytest.mark.parametrize("add", [Request.add_header, Request.add_unredirected_header])
-def test_an_authorization_header_of_the_caller_is_kept(server, add):
-    request = Request(f"{server.url}/rest")
-    add(request, "authorization", "Basic eDp5")
+def test_an_authorization_header_of_the_caller_is_kept(server):
+    request = Request(f"{server.url}/rest", headers={"authorization": "Basic eDp5"})
     assert unauthorized(server.opener(), request) == b"who are you?"
     assert [received["token"] for received in server.calls] == ["Basic eDp5"]
     assert not server.posts
-
-
-def test_openers_and_clients_of_a_source_share_its_token(server):
-    source = server.source()
-    request = types.SimpleNamespace(url=server.url, headers={})
-    source.authorize(request)
-    received = call(source.opener(), f"{server.url}/rest")
-    assert request.headers["Authorization"] == f"Bearer {received['token']}"
-    assert received["token"] == source.token().access_token
-    assert len(server.posts) == 1
 
 
 def redirects(first, *rest):
@@ -2003,77 +1573,30 @@ def redirects(first, *rest):
 @pytest.mark.parametrize(
     ("hops", "bearers"),
     [
-        (["site", "site", "site"], [True, True, True]),
-        (["site", "other"], [True, False]),
+        ("site site site", [True, True, True]),
+        ("site other", [True, False]),
         # Another host has chosen the last URL, or the first.
-        (["site", "other", "site"], [True, False, False]),
-        (["site", "other", "site", "site"], [True, False, False, False]),
-        (["other", "site"], [False, False]),
-        (["other", "site", "site"], [False, False, False]),
+        ("site other site site", [True, False, False, False]),
+        ("other site site", [False, False, False]),
     ],
 )
 def test_a_redirect_bears_the_token_if_only_the_site_has_redirected(server, hops, bearers):
     urls = {"site": server.url, "other": server.other_host}
-    call(server.opener(), redirects(*[urls[hop] for hop in hops]))
+    call(server.opener(), redirects(*map(urls.get, hops.split())))
     assert server.bearers == bearers
-
-
-def test_a_redirect_loop_ends(server):
-    with pytest.raises(urllib.error.HTTPError, match="infinite loop"):
-        server.opener().open(f"{server.url}/loop", timeout=10)
-    assert len(server.calls) < 12
-
-
-def test_an_installed_opener_serves_urlopen(server, monkeypatch):
-    monkeypatch.setattr(urllib.request, "_opener", None)
-    urllib.request.install_opener(server.opener())
-    for host in (server.url, server.other_host):
-        urllib.request.urlopen(f"{host}/rest", timeout=10).close()
-    assert server.bearers == [True, False]
-
-
-def test_without_a_token_a_call_raises_a_token_error(server):
-    server.answers.append(reply(400, {"error": "invalid_grant"}))
-    with pytest.raises(TokenError) as caught:
-        server.opener().open(f"{server.url}/rest", timeout=10)
-    assert caught.value.error == "invalid_grant"
-    assert not server.calls
 
 
 # The handler: beside other handlers
 
 
-def test_openers_that_share_a_handler_keep_their_users_apart(server):
-    shared = HTTPRedirectHandler()
-    server.valid |= {"one", "two"}
-    one = server.opener(shared, token=Token("one"))
-    two = server.opener(shared, token=Token("two"))
-    for opener, token in ((one, "one"), (two, "two")):
-        assert call(opener, redirects(server.url, server.url))["token"] == token
-
-
 def test_two_sites_live_in_one_opener(server):
-    first = server.source(token=Token("revoked"))
-    second = TokenSource(server.config(base_url=server.other_host), token=Token("revoked"))
-    opener = urllib.request.build_opener(*map(jjo.HTTPBearerAuthHandler, (first, second)))
-    for source, host in ((first, server.url), (second, server.other_host)):
-        assert call(opener, f"{host}/rest")["token"] == source.token().access_token
+    sites = server.url, server.other_host
+    configs = [server.config(base_url=site) for site in sites]
+    sources = [TokenSource(config, token=Token("revoked")) for config in configs]
+    opener = urllib.request.build_opener(*map(jjo.HTTPBearerAuthHandler, sources))
+    for site, source in zip(sites, sources):
+        assert call(opener, f"{site}/rest")["token"] == source.token().access_token
     assert (len(server.posts), len(server.calls)) == (2, 4)
-
-
-def test_a_plain_proxy_gets_the_call_with_its_token(server, proxy):
-    server.opener(proxy.handler, token=Token("abc")).open(f"{server.url}/rest", timeout=10)
-    (request,) = proxy.clear
-    assert request.startswith(f"GET {server.url}/rest HTTP/1.1")
-    assert "Authorization: Bearer abc" in request
-
-
-def test_plain_urllib_sends_the_third_request_in_the_clear(tls_server, proxy, trust):
-    opener = urllib.request.build_opener(proxy.handler, trust)
-    request = Request(f"{tls_server.url}/rest")
-    for _ in range(3):
-        opener.open(request, timeout=10).close()
-    assert proxy.clear  # if this fails, Python has fixed what the module guards against
 
 
 class Retry(BaseHandler):
@@ -2098,7 +1621,6 @@ def test_a_request_that_is_opened_again_stays_in_the_tunnel(
     for _ in range(3):
         assert call(opener, request)["token"] in tls_server.valid
     assert len(proxy.tunnels) == len(tls_server.posts) + len(tls_server.calls)
-    assert not proxy.clear
 
 
 def test_a_handler_that_counts_its_tries_on_the_request_stops(server):
@@ -2107,48 +1629,16 @@ def test_a_handler_that_counts_its_tries_on_the_request_stops(server):
     assert server.bearers == [True] * 3
 
 
-class CopyingRedirects(HTTPRedirectHandler):
-    """Redirects with a copy of the request and all its headers."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        new = copy.copy(req)
-        new.full_url = newurl
-        return new
-
-
-def test_a_copied_request_takes_no_token_to_another_host(server):
-    call(server.opener(CopyingRedirects), redirects(server.url, server.other_host))
-    assert server.bearers == [True, False]
-
-
 # The handler: a 401
 
 
 @pytest.mark.parametrize("body", [None, b"", b"body"])
 def test_a_401_renews_the_token_and_replays_the_request(server, body):
-    responses = []
-    watch = Hook(after=lambda request, response: responses.append(response))
-    received = call(server.opener(watch, token=Token("revoked")), f"{server.url}/rest", body)
-    assert [response.isclosed() for response in responses] == [True] * 3
+    received = call(server.opener(token=Token("revoked")), f"{server.url}/rest", body)
     assert received["token"] in server.valid
     assert received["body"] == (body if body is None else body.decode())
     assert server.bearers == [True, True]
     assert len(server.posts) == 1
-
-
-def test_a_401_after_a_redirect_is_replayed(server):
-    opener = server.opener(token=Token("revoked"))
-    assert call(opener, redirects(server.url, server.url))["token"] in server.valid
-    assert server.bearers == [True, True, True]
-
-
-def test_a_replay_keeps_the_timeout_of_the_call(server):
-    timeouts = []
-    watch = Hook(lambda request: timeouts.append(request.timeout))
-    call(server.opener(watch, token=Token("revoked")), f"{server.url}/rest", timeout=7)
-    first, token_request, replay = timeouts
-    assert first == replay == 7
-    assert 29 < token_request <= 30
 
 
 def useless(number, **changes):
@@ -2162,37 +1652,23 @@ def test_a_401_is_replayed_once_however_short_lived_the_tokens_are(server):
     assert len(server.calls) == 2
 
 
-def plain(server):
-    return Request(f"{server.url}/rest")
-
-
 def upload(server, body=None):
     return Request(f"{server.url}/rest", body or io.BytesIO(b"body"), {"Content-Length": "4"})
 
 
-@pytest.mark.parametrize("make_request", [plain, upload])
 @pytest.mark.parametrize("is_kept", [True, False])
-def test_endless_401s_cost_one_exchange_a_minute(server, clock, make_request, is_kept):
+def test_endless_401s_cost_one_exchange_a_minute(server, clock, is_kept):
     server.answers += useless(20)
     source = server.source()
     opener = source.opener()
     for _ in range(10):
-        unauthorized(opener if is_kept else source.opener(), make_request(server))
+        unauthorized(opener if is_kept else source.opener(), f"{server.url}/rest")
         clock.moved += 5.9  # 59 seconds in all
     assert len(server.posts) == 2
     clock.moved += 2
     for _ in range(2):
-        unauthorized(opener, make_request(server))
+        unauthorized(opener, f"{server.url}/rest")
     assert len(server.posts) == 3
-
-
-@pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
-def test_other_errors_of_the_api_reach_the_caller(server, status):
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        server.opener().open(f"{server.url}/status?{status}", timeout=10)
-    with caught.value as error:
-        assert (error.code, error.read()) == (status, b"as asked")
-    assert (len(server.posts), len(server.calls)) == (1, 1)
 
 
 def test_a_renewal_that_gives_the_same_token_is_not_replayed(server):
@@ -2206,24 +1682,6 @@ def test_threads_whose_token_was_revoked_share_one_exchange(server):
     tokens = in_threads(64, lambda: call(opener, f"{server.url}/rest")["token"])
     assert set(tokens) == server.valid
     assert len(server.posts) == 1
-
-
-@pytest.mark.parametrize("is_useful", [True, False])
-def test_a_token_that_another_thread_has_renewed_is_used_for_one_replay(server, is_useful):
-    source = server.source(token=Token("revoked"))
-    server.answers += [] if is_useful else useless(5)
-
-    def renew_in_another_thread(request, response):
-        if source.invalidate(Token("revoked")):
-            source.token()
-
-    watch = Hook(after=renew_in_another_thread)
-    opener = urllib.request.build_opener(watch, jjo.HTTPBearerAuthHandler(source))
-    if is_useful:
-        assert call(opener, f"{server.url}/rest")["token"] == source.token().access_token
-    else:
-        unauthorized(opener, f"{server.url}/rest")
-    assert (len(server.posts), len(server.calls)) == (1, 2)
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
@@ -2254,64 +1712,6 @@ def test_a_401_is_handled_before_basic_and_digest(server, handler_class):
     assert unauthorized(opener, f"{server.url}/rest") == b"who are you?"
 
 
-# requests and httpx
-
-
-def test_authorize_replaces_a_header_and_returns_the_request(server):
-    source = server.source(token=Token("abc"))
-    request = types.SimpleNamespace(url=f"{server.url}/rest", headers={"Authorization": "old"})
-    assert source.authorize(request) is request
-    assert request.headers == {"Authorization": "Bearer abc"}
-
-
-@contextlib.contextmanager
-def client_of(library, auth):
-    """Return a client of requests or httpx, if it is installed."""
-    module = pytest.importorskip(library)
-    if library == "httpx":
-        client = module.Client(auth=auth, follow_redirects=True, trust_env=False)
-    else:
-        client = module.Session()
-        client.auth = auth
-    with client:
-        yield client
-
-
-@pytest.mark.parametrize("library", ["requests", "httpx"])
-def test_another_client_sends_the_token_only_to_the_site(server, library):
-    with client_of(library, server.source().authorize) as client:
-        for url in (server.url, server.other_host, redirects(server.url, server.other_host)):
-            client.get(url, timeout=10).raise_for_status()
-    assert server.bearers == [True, False, True, False]
-
-
-@pytest.mark.parametrize("library", ["requests", "httpx"])
-def test_another_client_gets_a_401_until_the_token_is_dropped(server, library):
-    source = server.source(token=Token("revoked"))
-    with client_of(library, source.authorize) as client:
-        assert client.get(server.url, timeout=10).status_code == 401
-        source.invalidate(Token("revoked"))
-        assert client.get(server.url, timeout=10).status_code == 200
-    assert len(server.calls) == 2
-
-
-@pytest.mark.parametrize("library", ["requests", "httpx"])
-def test_another_client_raises_the_token_error_unchanged(server, library):
-    server.answers.append(reply(400, {"error": "no"}))
-    with client_of(library, server.source().authorize) as client, pytest.raises(TokenError):
-        client.get(f"{server.url}/rest", timeout=10)
-
-
-def test_an_async_client_of_httpx_sends_the_token(server):
-    httpx = pytest.importorskip("httpx")
-
-    async def get():
-        async with httpx.AsyncClient(auth=server.source().authorize, trust_env=False) as client:
-            return await client.get(f"{server.url}/rest")
-
-    assert asyncio.run(get()).json()["token"] in server.valid
-
-
 # The command line
 
 
@@ -2333,19 +1733,13 @@ def configured(server, monkeypatch):
 
 def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("JIRA_BASE_URL", "nonsense")
     assert run("demo") == 0
-    output = capsys.readouterr()
-    assert output.err == ""
-    steps = [step.split("\n\n", 1)[1] for step in re.split(r"^\d\. ", output.out, flags=re.M)[1:]]
+    steps = re.split(r"^\d\. .*\n.*\n\n?", capsys.readouterr().out, flags=re.M)[1:]
     claims, assertion, request, token, call, answer = steps
     assert list(json.loads(claims)) == list(jjo.ClaimSet._fields)
     assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]{43}", assertion.strip())
-    assert "POST /oauth2/token" in request
-    assert "scope=READ+WRITE" in request
-    token = Token(**json.loads(token))
-    assert 800 < token.expires_at - time.time() <= 900
-    assert f"Authorization: {token.authorization}\n" in call
+    assert re.search("POST /oauth2/token .*&scope=READ[+]WRITE", request, re.DOTALL)
+    assert f"Bearer {json.loads(token)['access_token']}\n" in call
     assert json.loads(answer)
 
 
@@ -2360,22 +1754,14 @@ def test_an_interrupt_ends_a_command_with_one_line(configured, monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changes", "words"),
-    [
-        ([], {}, ["COMMAND"]),
-        (["get", "/rest"], {}, ["get"]),
-        (["demo", "more"], {}, ["more"]),
-        (["token"], {"JIRA_SUBJECT": "", "JIRA_SCOPES": "+"}, ["JIRA_SUBJECT", "JIRA_SCOPES"]),
-        (["token"], {"JIRA_CLIENT_SECRET": "hush\n"}, ["JIRA_CLIENT_SECRET"]),
-    ],
+    ("arguments", "variable"),
+    [([], None), (["get"], None), (["token"], "JIRA_SUBJECT"), (["token"], "JIRA_CLIENT_SECRET")],
 )
-def test_wrong_usage_is_exit_status_2(configured, monkeypatch, capsys, arguments, changes, words):
-    for name, value in changes.items():
-        monkeypatch.setenv(name, value)
+def test_wrong_usage_is_exit_status_2(configured, monkeypatch, capsys, arguments, variable):
+    if variable:
+        monkeypatch.setenv(variable, "hush\n")
     assert run(*arguments) == 2
-    complaint = capsys.readouterr().err
-    assert all(word in complaint for word in words)
-    assert "hush" not in complaint
+    assert (variable or "COMMAND") in capsys.readouterr().err
 
 
 def test_help_names_every_variable_and_fits_on_a_screen(capsys):
@@ -2417,27 +1803,6 @@ def test_a_closed_pipe_is_exit_status_1_without_a_message(server, closed_pipe, c
     assert run_script(server, command, stdout=closed_pipe) == (1, "")
 
 
-def test_a_pipe_may_close_under_the_command_line_in_process(configured, closed_pipe, capfd):
-    with contextlib.redirect_stdout(closed_pipe):
-        assert run("token") == 1
-        closed_pipe.flush()  # as Python does on exit
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_exit_status_1_with_one_line(configured, server):
-    with open("/dev/full", "w", encoding="utf-8") as full:
-        status, complaint = run_script(server, "token", stdout=full)
-    assert status == 1
-    assert complaint == "jira-jwt-oauth: [Errno 28] No space left on device\n"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs preexec_fn")
-def test_a_closed_output_prints_no_traceback(server):
-    _, complaint = run_script(server, "token", preexec_fn=lambda: os.close(1))
-    assert "Traceback" not in complaint
-
-
 # The file
 
 
@@ -2445,26 +1810,93 @@ def test_the_command_line_may_be_deleted(server, monkeypatch):
     source = MODULE.read_text(encoding="utf-8")
     library, command_line, _ = source.partition("# The command line. You may delete everything")
     assert command_line
-    module = types.ModuleType("vendored")
-    monkeypatch.setitem(sys.modules, "vendored", module)
-    exec(compile(library, str(MODULE), "exec"), vars(module))
-    endpoint = module.Endpoint("https://as.example", f"{server.url}/oauth2/token")
-    config = module.Config(**{**ARGUMENTS, "base_url": server.url}, endpoint=endpoint)
-    assert call(module.TokenSource(config).opener(), f"{server.url}/rest")["token"] in server.valid
+    vendored = types.ModuleType("vendored")
+    monkeypatch.setitem(sys.modules, "vendored", vendored)
+    exec(compile(library, str(MODULE), "exec"), vars(vendored))
+    config = vendored.Config(**ARGUMENTS, endpoint=vendored.Endpoint(*server.config().endpoint))
+    assert vendored.TokenSource(config).token().access_token in server.valid
 
 
-def test_only_the_commands_import_argparse_and_servers():
-    imports = re.findall(r"^(?:from|import) ([\w.]+)", MODULE.read_text(encoding="utf-8"), re.M)
-    assert "urllib.request" in imports
-    assert not {"argparse", "http.server", "socketserver"} & set(imports)
+# The README
+
+README = (MODULE.parent / "README.md").read_text(encoding="utf-8")
+FIRST_BLOCK, *BLOCKS = re.findall("^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+DEMO, CHECK, _ = re.findall("^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+WITHOUT_A_CALL = FIRST_BLOCK.partition("opener")[0]
+(KEEP_A_TOKEN,) = [block for block in BLOCKS if "sha256" in block]
 
 
-def test_the_installed_command_is_main():
-    project = (MODULE.parent / "pyproject.toml").read_text(encoding="utf-8")
-    assert '\njira-jwt-oauth = "jira_jwt_oauth:main"\n' in project
+@pytest.fixture
+def newcomer(server, tmp_path):
+    """Return a function that runs a command beside a copy of the file. The site is the server."""
+    payload = {"baseUrl": server.url, "oauthClientId": "x", "sharedSecret": "x"}
+    (tmp_path / "installed.json").write_text(json.dumps(payload))
+    (tmp_path / "company-ca.pem").write_text(CERTIFICATE)
+    (tmp_path / "report.txt").write_text("report")
+    (tmp_path / MODULE.name).write_bytes(MODULE.read_bytes())
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def run(*command, **changes):
+        command = [part.replace(SITE, server.url) for part in command]
+        environment = {**environment_for(server), "PATH": path, "SSL_CERT_FILE": "company-ca.pem"}
+        environment.update(changes)
+        return subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+
+    return run
 
 
-def test_the_module_exports_its_public_names():
-    public = {name for name, value in vars(jjo).items() if not name.startswith("_")}
-    own = {name for name in public if getattr(jjo.__dict__[name], "__module__", "") == jjo.__name__}
-    assert set(jjo.__all__) == own - {"main"} | {"ATLASSIAN", "ATLASSIAN_GOVERNMENT", "GRANT_TYPE"}
+@pytest.mark.parametrize("block", ["", *BLOCKS], ids=range(len(BLOCKS) + 1))
+def test_every_python_block_of_the_readme_runs(server, newcomer, block):
+    for client in ("requests", "httpx"):
+        if f"import {client}\n" in block:
+            pytest.importorskip(client)
+    if "to_thread" in block and sys.version_info < (3, 9):
+        pytest.skip("asyncio.to_thread is new in Python 3.9")
+    assert newcomer(sys.executable, "-c", FIRST_BLOCK + block).returncode == 0
+    assert len(server.calls) == len(re.findall("/rest/|/api/v2", FIRST_BLOCK + block))
+    assert all(server.bearers)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs a POSIX shell and curl")
+def test_the_commands_of_the_readme_run(server, newcomer):
+    assert newcomer("sh", "-ec", DEMO).returncode == 0
+    assert b'"token": "token-' in newcomer("sh", "-ec", CHECK).stdout
+    server.answers.append(reply(400))
+    assert newcomer("sh", "-ec", CHECK).returncode == 1
+    assert server.bearers == [True]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs file modes")
+def test_the_readme_keeps_a_token_for_each_user(server, newcomer, tmp_path):
+    script = WITHOUT_A_CALL + KEEP_A_TOKEN
+    for subject, posts in (("one", 1), ("two", 2), ("one", 2)):
+        assert newcomer(sys.executable, "-c", script, JIRA_SUBJECT=subject).returncode == 0
+        assert len(server.posts) == posts
+    files = list(tmp_path.glob("token-*"))
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 2
+    assert not list(tmp_path.glob("tmp*"))
+    for file in files:
+        file.write_text("{")
+    assert newcomer(sys.executable, "-c", script, JIRA_SUBJECT="one").returncode == 0
+
+
+def test_the_readme_quotes_real_messages(server, tls_server, proxy, clock):
+    clock.ahead = 600
+    proxy.refusal = b"HTTP/1.1 407 No\r\n\r\n"
+    server.answers += [
+        reply(400, {"error": "invalid_grant"}, Date=clock.date()),
+        reply(200, b"<html>", Content_Type="text/html"),
+        reply(302, Location="https://login.example/"),
+    ]
+    causes = {
+        "error 'invalid_grant'|this machine's clock is 60": server.source().token,
+        "HTTP 200, access_token is missing |, Content-Type 'text/html'": server.source().token,
+        "HTTP 302, Location ": server.source().token,
+        "Tunnel connection failed: 407": tls_server.source(proxy.handler).token,
+        "JIRA_| must be |; it is missing": lambda: Config.from_env({}),
+        "client_secret |it is not shown here": lambda: make_config(client_secret="x\n"),
+    }
+    for symptoms, cause in causes.items():
+        with pytest.raises((TokenError, ValueError)) as caught:
+            cause()
+        assert all(part in README and part in str(caught.value) for part in symptoms.split("|"))
