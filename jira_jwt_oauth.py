@@ -106,44 +106,41 @@ _ORIGIN = r"""(?aix:
         | 65[0-4][0-9]{2} | 655[0-2][0-9] | 6553[0-5]
     ) )?
 )"""
-_URL = re.compile(rf"{_ORIGIN}(?:[/?#].*)?", re.DOTALL)
+_URL = rf"{_ORIGIN}(?s:[/?#].*)?"
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
     """Return the scheme, host and port of a URL, or None if it must not get a credential.
 
-    The pattern is strict: it refuses user info, escapes, backslashes and all that one program may
-    take for a part of the host and another program not.
+    The pattern is strict: it refuses user info, escapes, backslashes and anything else that
+    programs may parse differently.
     """
-    match = _URL.fullmatch(url)
-    if match is None:
+    match = re.fullmatch(_URL, url)
+    if not match:
         return None
     scheme, _, host = match[1].lower().partition("://")
     port = match[2] or ("443" if scheme == "https" else "80")
     return scheme, host, int(port)
 
 
-# Quoting: what a message shows of text that comes from outside
+# Quoting: how messages show text from outside
 
-# What may be a credential.
-_CREDENTIAL = re.compile(
-    r"""
+# What may be a credential. The flag s lets a dot match a line break.
+_CREDENTIAL = r"""(?xs)
     (?<= // ) .* (?= @ )     # the user and password in a URL
     | [A-Za-z0-9_-]{40,}     # a part of a JWT: its signature has 43 characters
     | [A-Za-z0-9]{32,}       # a secret or a token
-    """,
-    re.DOTALL | re.VERBOSE,
-)
+"""
 
 
 def _quote(text: str) -> str:
     """Return the start of a text as a repr, with "..." in place of what may be a credential."""
-    # Not all of a long text, so that no pattern takes long.
+    # Cut a long text, so that no pattern takes long.
     start = text[:1000]
     if start != text:
         # The last word may be half a credential, which no pattern would recognise.
         start = re.sub("[A-Za-z0-9_-]+$", "...", start)
-    return repr(_CREDENTIAL.sub("...", start)[:200])
+    return repr(re.sub(_CREDENTIAL, "...", start)[:200])
 
 
 # Settings
@@ -156,12 +153,12 @@ _SCOPE = r"[!#-\[\]-~]+"
 _RULES = {
     "base_url": (
         f"{_ORIGIN}(?:/|/wiki/?)?",
-        "the address of your site, such as https://mycompany.atlassian.net,"
-        " followed by /wiki for Confluence, and by nothing else",
+        "the address of your site, such as https://mycompany.atlassian.net, with nothing"
+        " after it except /wiki for Confluence",
     ),
     "subject": (
-        # The second form is also for retired user keys, which may be of any script. UTF-8 cannot
-        # encode surrogates.
+        # The second form also allows retired user keys, in any script, but no surrogates, which
+        # UTF-8 cannot encode.
         rf"[A-Za-z0-9:_-]+|{_URN_PREFIX}[^\s\ud800-\udfff]+",
         "the account ID of a user, such as 557058:12345678-1234-1234-1234-123456789abc",
     ),
@@ -177,7 +174,7 @@ _RULES = {
     ),
     "scopes": (
         f"{_SCOPE}(?: {_SCOPE})*",
-        'one or more scopes, such as READ, in visible ASCII without " and \\'
+        'one or more scopes, such as READ, in visible ASCII without " or \\'
         " (leave it out to get all the scopes of your app)",
     ),
     "auth_url": (
@@ -202,11 +199,11 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     """Raise a ValueError that names every setting that breaks its rule."""
     faults: list[str] = []
     for name, value in settings.items():
-        text = "" if value is None else value
+        text = value or ""
         _check_type(name, text, str)
         pattern, words = _RULES[name]
         if not re.fullmatch(pattern, text):
-            shown = "not shown here" if name == "client_secret" else _quote(text)
+            shown = "'...'" if name == "client_secret" else _quote(text)
             state = shown if text else "missing"
             faults.append(f"{name} (JIRA_{name.upper()}) must be {words}; it is {state}")
     if faults:
@@ -284,9 +281,9 @@ class Config:
     scopes: what ``format_scopes`` takes, or None for all the scopes of the app.
     endpoint: Endpoint, the authorization server, or None for Atlassian's own.
 
-    Each argument becomes an attribute, which you cannot set: use ``replace`` to make another
-    Config. In the attributes, ``base_url`` is in lower case and has no slash at its end,
-    ``scopes`` is a str or None, and ``endpoint`` is never None.
+    Each argument becomes a read-only attribute: use ``replace`` to make another Config. In the
+    attributes, ``base_url`` is in lower case and has no slash at its end, ``scopes`` is an
+    upper-case str or None, and ``endpoint`` is never None.
 
     Raises ValueError, which names every wrong setting, one per line. Raises TypeError for a wrong
     type.
@@ -409,7 +406,7 @@ class Token(NamedTuple):
     expires_at: float | None = None
 
     def is_expired(self, leeway: float = 10.0) -> bool:
-        """Return whether the token has expired, or will within ``leeway`` seconds."""
+        """Return whether the token has at most ``leeway`` seconds left."""
         return self.expires_at is not None and self.expires_at - leeway <= time.time()
 
     @property
@@ -424,8 +421,8 @@ class Token(NamedTuple):
 class TokenError(URLError):
     """Raised if there is no usable access token.
 
-    ``reason`` and ``str()`` are the same line of text. What comes from outside is quoted in it,
-    without any run of characters that looks like a secret, an assertion or a token.
+    ``reason`` and ``str()`` are the same line of text. Text from outside is quoted in it, with
+    "..." in place of what looks like a secret, an assertion or a token.
 
     status: int, the HTTP status of the token endpoint's answer, or None if there was no answer.
     error, error_description: str, what the server sent, or None (RFC 6749, section 5.2). They may
@@ -446,8 +443,9 @@ class TokenError(URLError):
 
 # The token endpoint
 
+# Excludes infinity, and an int that is too large for a float.
 _LARGEST_NUMBER = sys.float_info.max
-# In seconds. An assertion is backdated so that it is valid even if this machine's clock is fast.
+# In seconds. Assertions are backdated, to be valid even if this machine's clock is fast.
 _BACKDATED = 10
 _SHORTEST_TIMEOUT = 0.001
 _MAX_BODY = 65536  # bytes
@@ -455,13 +453,17 @@ _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 
 
 def _read_body(answer: Any, timeout: float) -> bytearray:
-    """Read at most 64 KiB of an answer, for about ``timeout`` seconds."""
+    """Read at most 64 KiB of an answer, for at most twice ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     body = bytearray()
+    # read1 returns nothing at the end of the answer, and when asked for 0 bytes.
     while piece := answer.read1(_MAX_BODY - len(body)):
         body += piece
         if time.monotonic() > deadline:
             raise TimeoutError("the answer took too long")
+    expected = int(answer.headers.get("Content-Length", 0))
+    if len(body) < min(expected, _MAX_BODY):
+        raise ConnectionError("the answer was cut short")
     return body
 
 
@@ -469,8 +471,8 @@ def _make_error(request: Request, problem: str, is_transient: bool) -> TokenErro
     """Return a TokenError that names the token URL, the proxy if there is one, and the problem."""
     via = ""
     if request.host != urlsplit(request.full_url).netloc:
-        # To send a request through a proxy, urllib sets its host to the proxy's.
-        via = f" via proxy {_quote(request.host)[1:-1]}"
+        # For a proxy, urllib sets the host to the proxy's. The slashes let _quote hide a password.
+        via = f" via proxy {_quote('//' + request.host)[3:-1]}"
     token_error = TokenError(f"no access token from {request.full_url}{via}: {problem}")
     token_error.is_transient = is_transient
     return token_error
@@ -480,7 +482,7 @@ def _network_error(request: Request, error: Exception) -> TokenError:
     """Return the TokenError for an attempt that got no answer."""
     from ssl import SSLCertVerificationError
 
-    # urllib wraps the errors of a connection in a URLError, as its reason.
+    # urllib wraps the errors of a connection in a URLError, as its reason. Other reasons are text.
     cause = getattr(error, "reason", error)
     if not isinstance(cause, Exception):
         cause = error
@@ -494,7 +496,7 @@ def _network_error(request: Request, error: Exception) -> TokenError:
     is_refused_by_proxy = str(cause).startswith("Tunnel connection failed: 4")
     is_lasting = is_refused_by_proxy or isinstance(cause, SSLCertVerificationError)
     problem = f"{kind}: {_quote(str(cause))}"
-    token_error = _make_error(request, problem, is_transient=not is_lasting)
+    token_error = _make_error(request, problem, not is_lasting)
     # A traceback would keep the local variables of all callers in memory.
     token_error.__cause__ = cause.with_traceback(None)
     return token_error
@@ -521,20 +523,19 @@ def _parse_token(content: dict[str, Any], sent_at: float) -> Token | str:
         lifetime = _parse_json(lifetime)
     if not isinstance(lifetime, float) or not 0 <= lifetime <= _LARGEST_NUMBER:
         return "expires_in is not a number of seconds"
-    expires_at = sent_at + lifetime if lifetime else None
-    return Token(access_token, expires_at)
+    return Token(access_token, sent_at + lifetime if lifetime else None)
 
 
 def _clock_hint(headers: Any) -> str:
     """Return how far off this machine's clock is, or "" if the Date of an answer agrees with it."""
     try:
         date: Any = parsedate(headers["Date"])
-        error = time.time() - timegm(date)
+        ahead = time.time() - timegm(date)
     except (LookupError, OverflowError, TypeError, ValueError):
         return ""  # there is no Date, or it makes no sense
-    if abs(error) <= 10:
+    if abs(ahead) <= 10:
         return ""
-    return f"; this machine's clock is {abs(error):.0f} s {'fast' if error > 0 else 'slow'}"
+    return f"; this machine's clock is {abs(ahead):.0f} s {'fast' if ahead > 0 else 'slow'}"
 
 
 def _text(value: object) -> str | None:
@@ -543,7 +544,7 @@ def _text(value: object) -> str | None:
 
 
 def _describe(answer: Any, body: bytearray, shown: dict[str, str | None]) -> str:
-    """Return what to show of an answer: the error if there is one, or else where it comes from."""
+    """Return what to show of an answer: its error, or else its headers and body."""
     if not shown["error"]:
         shown = {name: answer.headers[name] for name in ("Location", "Content-Type")}
         if answer.status >= 300:  # the body of a 2xx answer may hold a token
@@ -594,7 +595,7 @@ def _attempt(
     time_left = max(deadline - time.monotonic(), _SHORTEST_TIMEOUT)
     try:
         with opener.open(request, timeout=time_left) as answer:
-            # Not only for the time left: do not lose an answer because connecting was slow.
+            # The full timeout again: do not lose an answer because connecting was slow.
             body = _read_body(answer, timeout)
     except (OSError, HTTPException, ValueError) as error:
         return _network_error(request, error)
@@ -609,7 +610,7 @@ def _exchange(config: Config, opener: OpenerDirector, timeout: float) -> Token |
         if isinstance(outcome, Token) or not outcome.is_transient:
             return outcome
         wait = max(shortest_wait, outcome.retry_after or 0)
-        # A TimeoutError says that the time is over, or comes from a signal handler.
+        # A TimeoutError means that the time is up, or that a signal handler stops the exchange.
         if isinstance(outcome.__cause__, TimeoutError) or wait >= deadline - time.monotonic():
             return outcome
         time.sleep(wait)
@@ -617,8 +618,6 @@ def _exchange(config: Config, opener: OpenerDirector, timeout: float) -> Token |
 
 
 # The token source
-
-_DAY = 86400  # seconds
 
 
 def _copy(handler: Any) -> Any:
@@ -632,7 +631,7 @@ def _copy(handler: Any) -> Any:
             " ProxyHandler({'https': url}) and an SSL context as HTTPSHandler(context=context)"
         )
     if type(handler) is ProxyHandler:
-        # Its methods are bound to itself. In a copy, they would still call the original.
+        # Its attributes are bound to the original, so a copy would still call it.
         return ProxyHandler(handler.proxies)  # type: ignore[attr-defined]
     return copy.copy(handler)
 
@@ -662,18 +661,18 @@ def _check_token(token: Token) -> None:
 class _Held:
     """What a source holds: a token, and the exchange that will replace it.
 
-    When the exchange ends, the source replaces this object as a whole. A thread may still have
-    the old object. It can only take the outcome from it, if it waited for the exchange, or drop
-    the old token. It cannot bring the old token back, or drop the new one.
+    When the exchange ends, the source replaces this object as a whole. A thread that still has the
+    old object can take its outcome or drop its token, but cannot bring that token back or drop the
+    new one.
     """
 
     outcome: Token | TokenError | None = None  # of the exchange
 
     def __init__(self, token: Token | None) -> None:
         self.token = token  # None if there is none, or if it was dropped
-        # The thread that makes the exchange has the lock, and others wait for it. It is reentrant
-        # because a signal handler may ask for a token in the middle of an exchange of its own
-        # thread. It then makes another exchange, and does not wait forever.
+        # The thread that makes the exchange holds the lock, and others wait. It is reentrant,
+        # because a signal handler may interrupt an exchange and ask for a token. It then makes an
+        # exchange of its own, and does not wait forever.
         self.lock = threading.RLock()
         self.process = os.getpid()
 
@@ -686,11 +685,11 @@ class TokenSource:
         its own SSL context. Copies of them are used for token requests and by ``opener()``.
     token: Token to start with, such as one kept from an earlier run, or None.
     timeout: float, seconds for fetching a token, including retries: at least 0.001, at most a day.
-        Reading the last answer may take as long again. This is no hard limit: it applies to each
-        wait for the network, and not to looking up a name.
+        Reading the last answer may take twice as long again. It is not a hard limit: it applies to
+        each wait for the network, and not to name look-ups.
     leeway: float, how many seconds before its expiry a token is replaced: at most a day.
 
-    Raises TypeError or ValueError, which name the argument.
+    Raises TypeError or ValueError for a wrong handler, token, timeout or leeway.
     """
 
     def __init__(
@@ -701,8 +700,8 @@ class TokenSource:
         timeout: float = 30.0,
         leeway: float = 10.0,
     ) -> None:
-        _check_seconds("timeout", timeout, _SHORTEST_TIMEOUT, _DAY)
-        _check_seconds("leeway", leeway, 0, _DAY)
+        _check_seconds("timeout", timeout, _SHORTEST_TIMEOUT, 86400)
+        _check_seconds("leeway", leeway, 0, 86400)
         if token is not None:
             _check_token(token)
         self.config = config
@@ -714,7 +713,8 @@ class TokenSource:
         opener: Any = build_opener(*map(_copy, handlers))
         self._handlers = opener.handlers
         # Only an HTTPErrorProcessor turns a 302 or a 401 into an action. Without one, the token
-        # request follows no redirect and answers no challenge, whatever other handlers there are.
+        # request follows no redirect and answers no challenge, whatever other handlers of urllib
+        # there are.
         self._token_opener = _new_opener(
             handler for handler in self._handlers if not isinstance(handler, HTTPErrorProcessor)
         )
@@ -739,6 +739,7 @@ class TokenSource:
             outcome = held.outcome
             if outcome is None:
                 outcome = _exchange(self.config, self._token_opener, self._timeout)
+                # In this order: the outcome is only for threads that already have this object.
                 self._held = _Held(outcome if isinstance(outcome, Token) else None)
                 held.outcome = outcome
         if isinstance(outcome, TokenError):
@@ -749,7 +750,7 @@ class TokenSource:
     def invalidate(self, token: Token) -> bool:
         """Drop ``token`` if it is the one held, so that the next ``token()`` fetches another.
 
-        Tokens are compared by their ``access_token``. At most one a minute is dropped: some
+        Tokens are compared by their ``access_token``. At most one token per minute is dropped: some
         resources answer 401 to every token, and a script that calls them in a loop must not fetch
         a new token for each call.
 
@@ -761,8 +762,7 @@ class TokenSource:
         is_held = current and current.access_token == token.access_token
         if not is_held or now < self._next_drop:
             return False
-        # Drop it before setting the time: a thread that comes too early to drop it must already
-        # find it gone.
+        # In this order: a thread that the new time turns away must find the token gone.
         held.token = None
         self._next_drop = now + 60
         return True
@@ -784,7 +784,10 @@ class TokenSource:
         request: anything with a ``url`` and ``headers``. A header that is already there is
             replaced. A request to anywhere else is not changed.
 
-        Unlike an opener, it does not send a request again after a 401. Raises TokenError.
+        Unlike an opener, it does nothing after a 401: call ``invalidate`` yourself. Fetching a
+        token blocks, also in an asynchronous client.
+
+        Raises TokenError.
         """
         if _origin(str(request.url)) == _origin(self.config.base_url):
             request.headers["Authorization"] = self.token().authorization
@@ -800,8 +803,8 @@ class HTTPBearerAuthHandler(BaseHandler):
     source: TokenSource.
 
     The site is the scheme, host and port of the base URL. A request to anywhere else, or with an
-    Authorization header of its own, is sent unchanged. So is a request that was redirected to the
-    site, if another host has redirected it before.
+    Authorization header of its own, is sent unchanged. So is a request that another host has
+    redirected to the site, directly or not.
 
     If the site answers 401, the handler drops the token with ``source.invalidate``. If the source
     then has another token, and the body is bytes or None, it sends the request again, once.
@@ -819,23 +822,28 @@ class HTTPBearerAuthHandler(BaseHandler):
         self._site: Any = _origin(source.config.base_url)
 
     def http_request(self, req: Request) -> Request:
-        """Return a copy of ``req`` with the token, or ``req`` itself if it must not have it."""
+        """Return a copy of ``req`` with the token, or ``req`` itself if the token is not for it."""
         if getattr(req, "bearer_handler", None) is self:
-            # This is a copy that was made below, and is opened again. Its token may be old.
+            # This is a copy made below, which is opened again. Its token may be old.
             req.remove_header("Authorization")
         if req.has_header("Authorization") or not self._is_for_site(req):
             return req
-        # Make a copy for each time that the request is sent. urllib rewrites a request that goes
-        # through a proxy. If the same request is opened three times, urllib sends it to the proxy
-        # without TLS, and the token with it.
+        # Copy the request each time it is sent, because urllib rewrites one that goes through a
+        # proxy. The third time that the same request is opened, urllib sends it without TLS, and
+        # the token with it.
         token = self.source.token()
-        method = req.get_method()
         copied = Request(
-            req.full_url, req.data, req.headers, req.origin_req_host, req.unverifiable, method
+            req.full_url,
+            req.data,
+            req.headers,
+            req.origin_req_host,
+            req.unverifiable,
+            req.get_method(),
         )
         copied.unredirected_hdrs.update(req.unredirected_hdrs)
         copied.add_unredirected_header("Authorization", token.authorization)
-        # Keep what urllib and other handlers have set on the request, such as its timeout.
+        # Keep what urllib and other handlers have set on the request, such as its timeout, but not
+        # what is already set on the copy.
         kept = {**vars(req), **vars(copied)}
         vars(copied).update(kept, bearer_handler=self, bearer_token=token)
         return copied
@@ -846,7 +854,7 @@ class HTTPBearerAuthHandler(BaseHandler):
         """Send the request again with another token, and return the response.
 
         Returns None if this handler did not add the token. Raises HTTPError, with its body
-        unread, if the request cannot be sent again, and TokenError if the renewal fails.
+        unread, if it does not send the request again, and TokenError if the renewal fails.
         """
         if getattr(req, "bearer_handler", None) is not self:
             return None
@@ -871,14 +879,16 @@ class HTTPBearerAuthHandler(BaseHandler):
         # If a request was redirected, urllib keeps every URL that it was redirected to as a key of
         # redirect_dict, and the host where the redirects began in origin_req_host.
         redirects = getattr(req, "redirect_dict", {})
-        began_at_site = not redirects or req.origin_req_host == self._site[1]
+        began_elsewhere = redirects and req.origin_req_host != self._site[1]
         origins = {_origin(url) for url in [req.full_url, *redirects]}
-        return began_at_site and origins == {self._site}
+        return origins == {self._site} and not began_elsewhere
 
 
 # The command line. You may delete everything from here to the end when vendoring.
 
 _HELP = """\
+OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant.
+
 commands:
   demo    show the whole flow, step by step, against a server on this machine
           that stands in for Atlassian; it needs no settings and no network
@@ -901,6 +911,33 @@ exit status:
   2  wrong usage or settings
 """
 
+_DEMO = """\
+1. The claim set names the app (iss), the user (sub), the site (tnt), the authorization
+   server (aud), and how long it is valid (iat, exp).
+
+{claims}
+
+2. The assertion is the claim set, signed with the shared secret (HMAC-SHA256).
+
+{assertion}
+
+3. The token request carries such an assertion, dated 10 seconds earlier in case the
+   clock is fast. The authorization server checks its signature and claims.
+
+{token_request}
+
+4. The authorization server answers with an access token, valid for 15 minutes.
+
+{token}
+
+5. An API call carries the access token.
+
+{call}
+
+6. The site checks the token, and answers.
+
+{answer}"""
+
 
 def _stand_in(secret: str, received: list[str]) -> Any:
     """Return a server that stands in for Atlassian: a token endpoint and a site.
@@ -919,16 +956,16 @@ def _stand_in(secret: str, received: list[str]) -> Any:
             form = self.rfile.read(int(self.headers["Content-Length"])).decode()
             assertion = parse_qs(form)["assertion"][0]
             claims = json.loads(base64.urlsafe_b64decode(assertion.split(".")[1] + "=="))
-            is_valid = claims["iat"] <= time.time() < claims["exp"] <= claims["iat"] + 60
+            is_valid = claims["iat"] <= time.time() < claims["exp"]
             is_good = is_valid and assertion == encode_jwt(claims, secret)
             self.reply(is_good, {"access_token": access_token, "expires_in": 900}, form)
 
         def do_GET(self) -> None:
             is_good = self.headers["Authorization"] == f"Bearer {access_token}"
-            self.reply(is_good, {"displayName": "Mia"})
+            self.reply(is_good, {"displayName": "Mia"}, "")
 
-        def reply(self, is_good: bool, content: object, form: str = "") -> None:
-            received.append(f"{self.requestline}\n{self.headers}{form}")
+        def reply(self, is_good: bool, content: object, body: str) -> None:
+            received.append(f"{self.requestline}\n{self.headers}{body}")
             self.send_response_only(200 if is_good else 401)
             self.end_headers()
             self.wfile.write(json.dumps(content if is_good else {}).encode())
@@ -958,35 +995,27 @@ def _demo() -> None:
 
 
 def _print_steps(config: Config, received: list[str]) -> None:
-    # Without a proxy, whatever the environment says.
+    # No proxy, whatever the environment says.
     source = TokenSource(config, ProxyHandler({}))
-    print("1. The claim set names the app (iss), the user (sub), the site (tnt), the authorization")
-    print("   server (aud), and for how long it is valid (iat, exp).\n")
-    print(json.dumps(config.claims()._asdict(), indent=2))
-    print("\n2. The assertion is the claim set, signed with the shared secret (HMAC-SHA256).\n")
-    print(config.assertion())
     token = source.token()
-    print("\n3. The token request carries such an assertion, dated 10 seconds earlier in case the")
-    print("   clock is fast. The authorization server checks its signature and claims.\n")
-    print(received[-1])
-    print("\n4. The authorization server answers with an access token, valid for 15 minutes.\n")
-    print(json.dumps(token._asdict(), indent=2))
     with source.opener().open(f"{config.base_url}/rest/api/3/myself") as response:
         answer = response.read().decode()
-    print("\n5. An API call carries the access token.\n")
-    print(received[-1].rstrip())
-    print("\n6. The site checks the token, and answers.\n")
-    print(answer)
+    print(
+        _DEMO.format(
+            claims=json.dumps(config.claims()._asdict(), indent=2),
+            assertion=config.assertion(),
+            token_request=received[0],
+            token=json.dumps(token._asdict(), indent=2),
+            call=received[1].rstrip(),
+            answer=answer,
+        )
+    )
 
 
 def _run(argv: list[str] | None) -> None:
     from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
-    parser = ArgumentParser(
-        description="OAuth 2.0 for Jira and Confluence Cloud with the JWT bearer grant.",
-        epilog=_HELP,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser(epilog=_HELP, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("command", choices=["demo", "token"], metavar="COMMAND")
     if parser.parse_args(argv).command == "demo":

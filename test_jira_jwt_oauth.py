@@ -219,8 +219,6 @@ class ServerHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.site(None)
 
-    do_PUT = do_POST
-
     def site(self, body):
         token = (self.headers["Authorization"] or "").replace("Bearer ", "")
         received = {"method": self.command, "path": self.path, "token": token}
@@ -474,9 +472,10 @@ def call(opener, url, data=None, timeout=10):
 
 def unauthorized(opener, request):
     """Return the body of the 401 that reaches the caller."""
-    with pytest.raises(urllib.error.HTTPError, match="401") as caught:
+    with pytest.raises(urllib.error.HTTPError, match="401: Unauthorized") as caught:
         opener.open(request, timeout=10)
     with caught.value as error:
+        assert error.url.endswith("/rest")
         assert error.headers["WWW-Authenticate"] == 'Bearer realm="site"'
         return error.read()
 
@@ -595,10 +594,11 @@ def test_any_assertion_verifies_with_the_claims_of_its_config(client_id, secret,
     assert claims["iss"] == f"urn:atlassian:connect:clientid:{client_id}"
 
 
-def test_a_subject_that_is_a_whole_urn_is_sent_unchanged():
-    urn = "urn:atlassian:connect:userkey:jané@corp/x"
+def test_a_subject_that_is_a_whole_urn_is_sent_unchanged_as_utf_8():
+    urn = "urn:atlassian:connect:useraccountid:jané@corp/x"
     config = make_config(subject=urn)
-    assert verify(config.assertion())["sub"] == config.claims().sub == urn
+    payload = base64.urlsafe_b64decode(config.assertion().split(".")[1] + "==")
+    assert f'"sub":"{urn}"'.encode() in payload
 
 
 GOOD_URLS = """
@@ -698,8 +698,8 @@ def test_one_error_names_all_wrong_settings_like_this():
         Config(**wrong, client_secret="hush\n", scopes=[], endpoint=endpoint)
     assert str(caught.value).split("\n") == [
         "base_url (JIRA_BASE_URL) must be the address of your site, such as "
-        "https://mycompany.atlassian.net, followed by /wiki for Confluence, and by nothing else; "
-        "it is 'https://mycompany.atlassian.net/jira/your-work'",
+        "https://mycompany.atlassian.net, with nothing after it except /wiki for Confluence; it "
+        "is 'https://mycompany.atlassian.net/jira/your-work'",
         "subject (JIRA_SUBJECT) must be the account ID of a user, such as "
         "557058:12345678-1234-1234-1234-123456789abc; it is 'jane@corp.example'",
         "client_id (JIRA_CLIENT_ID) must be the oauthClientId that Atlassian sends when your app "
@@ -707,9 +707,9 @@ def test_one_error_names_all_wrong_settings_like_this():
         "missing",
         "client_secret (JIRA_CLIENT_SECRET) must be the sharedSecret that Atlassian sends when "
         "your app is installed, in visible ASCII, without spaces or line breaks around it; it is "
-        "not shown here",
+        "'...'",
         "scopes (JIRA_SCOPES) must be one or more scopes, such as READ, in visible ASCII without "
-        '" and \\ (leave it out to get all the scopes of your app); it is missing',
+        '" or \\ (leave it out to get all the scopes of your app); it is missing',
         'auth_url (JIRA_AUTH_URL) must be the "aud" claim that the authorization server expects, '
         "in visible ASCII (auth_url and token_url go together); it is missing",
         "token_url (JIRA_TOKEN_URL) must be an https URL with a path and no query, such as "
@@ -722,17 +722,13 @@ def test_the_host_chooses_the_endpoint():
     def endpoint(host):
         return make_config(base_url=f"https://{host}").endpoint
 
-    assert endpoint("agency.atlassian-us-gov-mod.net") == jjo.ATLASSIAN_GOVERNMENT
-    assert endpoint("A.ATLASSIAN-US-GOV-MOD.COM:443/wiki") == jjo.ATLASSIAN_GOVERNMENT
-    assert endpoint("agency.atlassian-us-gov-mod.net.example") == jjo.ATLASSIAN
-    assert endpoint("not-atlassian-us-gov-mod.net") == jjo.ATLASSIAN
-
-
-def test_the_endpoints_are_the_ones_of_atlassian():
-    host = "https://oauth-2-authorization-server.services.atlassian"
-    government = f"{host}-us-gov-mod.com"
-    assert jjo.ATLASSIAN == Endpoint(f"{host}.com", f"{host}.com/oauth2/token")
-    assert jjo.ATLASSIAN_GOVERNMENT == Endpoint(government, f"{government}/oauth2/token")
+    url = "https://oauth-2-authorization-server.services.atlassian.com"
+    atlassian = Endpoint(url, f"{url}/oauth2/token")
+    government = Endpoint(*[part.replace(".com", "-us-gov-mod.com") for part in atlassian])
+    assert endpoint("agency.atlassian-us-gov-mod.net") == jjo.ATLASSIAN_GOVERNMENT == government
+    assert endpoint("A.ATLASSIAN-US-GOV-MOD.COM:443/wiki") == government
+    assert endpoint("agency.atlassian-us-gov-mod.net.example") == jjo.ATLASSIAN == atlassian
+    assert endpoint("not-atlassian-us-gov-mod.net") == atlassian
 
 
 @pytest.mark.parametrize("name", ["base_url", "client_secret", "endpoint", "typo"])
@@ -770,12 +766,12 @@ def test_each_setting_is_known_everywhere():
 
 
 def test_replace_chooses_the_endpoint_of_atlassian_again():
-    config = make_config()
-    agency = "https://agency.atlassian-us-gov-mod.net"
-    assert config.replace(base_url=agency).endpoint == jjo.ATLASSIAN_GOVERNMENT
-    assert config.replace(base_url=agency, endpoint=jjo.ATLASSIAN).endpoint == jjo.ATLASSIAN
-    other = config.replace(endpoint=OTHER["endpoint"])
-    assert other.replace(base_url=agency).endpoint == OTHER["endpoint"]
+    agency = {"base_url": "https://agency.atlassian-us-gov-mod.net"}
+    government = make_config().replace(**agency)
+    assert government.endpoint == jjo.ATLASSIAN_GOVERNMENT
+    assert government.replace(base_url=SITE).endpoint == jjo.ATLASSIAN
+    other = make_config(endpoint=OTHER["endpoint"])
+    assert other.replace(**agency).endpoint == OTHER["endpoint"]
 
 
 ENVIRONMENT = {f"JIRA_{name.upper()}": value for name, value in ARGUMENTS.items()}
@@ -783,10 +779,9 @@ URLS = {"JIRA_AUTH_URL": "https://as.example", "JIRA_TOKEN_URL": "https://as.exa
 
 
 def environment_for(server):
-    """Return the environment of this process, with the settings for a server."""
+    """Return the settings for a server as environment variables."""
     token_url = f"{server.url}/oauth2/token"
-    changes = {"JIRA_BASE_URL": server.url, "JIRA_TOKEN_URL": token_url}
-    return {**os.environ, **ENVIRONMENT, **URLS, **changes}
+    return {**ENVIRONMENT, **URLS, "JIRA_BASE_URL": server.url, "JIRA_TOKEN_URL": token_url}
 
 
 def test_settings_come_from_the_current_environment(monkeypatch):
@@ -846,8 +841,8 @@ def test_each_attempt_has_a_fresh_assertion(server, clock):
 
 
 CLOCKS = [
-    *[(400, "fast", 600), (400, "slow", -13), (200, "slow", -600), (503, "fast", 13)],
-    *[(400, None, ahead) for ahead in (0, 8.5, -8.5)],
+    *[(400, "fast", 600), (400, "slow", -13), (200, "slow", -600), (503, "fast", 600)],
+    *[(400, None, ahead) for ahead in (0, 7.5, -7.5)],
 ]
 
 
@@ -869,7 +864,6 @@ GOOD_ANSWERS = each(
     ("expires_in", None, [None, 0, "0"]),
     ("token_type", 900, ["bearer", "BEARER", None]),
     ("error", 900, [None, "", 0, {}]),
-    ("more", 900, [[1, {}]]),
 )
 
 
@@ -943,6 +937,7 @@ def test_errors_about_answers_are_worded_like_this(server):
         assert message == f"no access token from {server.url}/oauth2/token: {words}"
 
 
+OPAQUE = "0123456789abcdefABCDEF0123456789"
 PLACES = {
     "error": lambda text: reply(400, {"error": text}),
     "description": lambda text: reply(400, {"error": "no", "error_description": text}),
@@ -961,19 +956,18 @@ def test_a_message_does_not_show_a_credential(server, clock, place):
     # An echo of the first assertion, in the answer to the second.
     server.answers += [
         reply(503),
-        lambda handler: PLACES[place](f"https://me:hush@a.example/{signature()}")(handler),
+        lambda handler: PLACES[place](f"//me:p@hush@a {OPAQUE} {signature()}")(handler),
     ]
     text = shown(error_of(server.source()))
-    assert signature() not in text
-    assert "hush" not in text
+    assert not any(credential in text for credential in ("hush", OPAQUE, signature()))
 
 
-@given(st.text(), st.sampled_from(["-", ".", "x", "a" * 40, "a" * 940 + " "]), st.text())
+@given(st.text(), st.sampled_from(["-", ".", "x", "a" * 40, "a" * 960 + " "]), st.text())
 def test_no_piece_of_a_signature_is_shown_wherever_a_text_is_cut(shared_server, before, pad, after):
     signature = VECTOR.rpartition(".")[2]
     body = f"{before}{pad}{signature}{after * 99}".encode(errors="replace")
     message = str(outcome_of(shared_server, b"HTTP/1.1 400 x\r\n\r\n" + body))
-    assert not any(signature[i : i + 12] in message for i in range(len(signature) - 12))
+    assert not any(signature[i : i + 12] in message for i in range(len(signature) - 11))
     assert len(message) < 80 + 200 * 10  # each may become an escape of 10 characters
 
 
@@ -1013,7 +1007,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ATTEMPTS = [
     *[(reply(status), 3) for status in (408, 429, 500, 502, 503, 504)],
     (raw(b""), 3),
-    (raw(CHUNKED + b"5\r\nabc"), 3),
+    *[(raw(head + b"5\r\nabc"), 3) for head in (PLAIN, CHUNKED)],
     *[(reply(status), 1) for status in (200, 300, 302, 400, 401, 403, 404, 501, 505)],
     (reply(200, {"error": "temporarily_unavailable"}), 1),
     *[(raw(data), 1) for data in (b"hello\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n")],
@@ -1028,7 +1022,7 @@ def test_what_is_transient_is_tried_three_times(server, clock, answer, attempts)
     assert clock.naps == [0.5, 1.0][: attempts - 1]
 
 
-IGNORED = ["0", "soon", "-1", "1.5", "\xb2", "Wed, 21 Oct 2026 07:28:00 GMT"]
+IGNORED = ["0", "soon", "-1", "1.5", "\xb2", "Wed, 21 Oct 2099 07:28:00 GMT"]
 
 
 @pytest.mark.parametrize(
@@ -1050,6 +1044,13 @@ def test_a_retry_after_beyond_the_timeout_raises_at_once(server, clock, seconds)
     assert not clock.naps
 
 
+def test_retries_end_with_the_timeout(server, clock):
+    timeouts = []
+    server.answers += [reply(429, Retry_After="20")] * 3
+    error_of(server.source(Hook(lambda request: timeouts.append(round(request.timeout)))))
+    assert (clock.naps, timeouts) == ([20.0], [30, 10])
+
+
 def test_a_refused_connection_is_retried_and_chained(clock, closed_port):
     url = f"http://{closed_port}/token"
     error = error_of(TokenSource(make_config(endpoint=Endpoint("x", url))))
@@ -1068,9 +1069,10 @@ def test_a_certificate_that_does_not_verify_is_final(tls_server, clock):
 
 @pytest.mark.parametrize(("status", "attempts"), [(401, 1), (403, 1), (407, 1), (502, 3)])
 def test_an_error_names_a_proxy_that_refuses_a_tunnel(tls_server, proxy, clock, status, attempts):
-    proxy.refusal = b"HTTP/1.1 %d No\r\n\r\n" % status
+    proxy.refusal = f"HTTP/1.1 {status} {OPAQUE}\r\n\r\n".encode()
     message = str(error_of(tls_server.source(proxy.handler)))
     assert f"via proxy {proxy.address}: OSError: 'Tunnel connection failed: {status}" in message
+    assert OPAQUE not in message
     assert len(proxy.tunnels) == attempts
 
 
@@ -1078,6 +1080,7 @@ def test_an_error_names_a_proxy_that_refuses_a_tunnel(tls_server, proxy, clock, 
     ("url", "words"),
     [
         ("http://user:hush@{}", "via proxy {}: ConnectionRefusedError: "),
+        ("http://user:hush%40{}", "via proxy ...@{}: "),
         ("http:/user:hush@{}", "/token: ValueError"),
     ],
 )
@@ -1105,10 +1108,9 @@ def test_at_most_64_kib_of_an_answer_are_read(server):
     assert error_of(server.source()).status == 200
 
 
-@pytest.mark.parametrize("body", [b"[" + b"{}," * 22000, b"x" * (32 << 20)], ids=["deep", "long"])
-def test_an_exchange_needs_less_than_8_mib_of_memory(server, body):
+def test_an_exchange_needs_less_than_8_mib_of_memory(server):
     tracemalloc = pytest.importorskip("tracemalloc")  # PyPy has none
-    server.answers.append(reply(200, body))
+    server.answers.append(reply(200, b"[" * (32 << 20)))
     tracemalloc.start()
     try:
         error_of(server.source())
@@ -1151,12 +1153,10 @@ def password_handler(handler_class, url):
 
 
 def tempting(server):
-    """Return the handlers that might do too much, each alone."""
-    basic, digest = HTTPBasicAuthHandler, HTTPDigestAuthHandler
-    return [
-        *([], [HTTPRedirectHandler()], [Lenient]),
-        *[[password_handler(kind, server.url)] for kind in (basic, digest)],
-    ]
+    """Return lists of handlers that might do too much."""
+    kinds = HTTPBasicAuthHandler, HTTPDigestAuthHandler
+    passwords = [password_handler(kind, server.url) for kind in kinds]
+    return [[], [HTTPRedirectHandler()], [Lenient], *[[handler] for handler in passwords]]
 
 
 @pytest.mark.parametrize("handlers", range(5))
@@ -1190,11 +1190,14 @@ def test_an_exception_of_the_network_becomes_a_token_error(server, clock, error,
     assert len(clock.naps) == naps
 
 
-@pytest.mark.parametrize("error", [LookupError("x"), AssertionError("x"), KeyboardInterrupt()])
-def test_an_exception_of_another_kind_propagates_unchanged(server, error):
+@pytest.mark.parametrize("error", [LookupError("x"), KeyboardInterrupt()])
+def test_an_exception_of_another_kind_ends_the_exchange_of_its_own_thread(server, error):
+    errors = [error]
+    source = server.source(Hook(lambda request: errors and raising(errors.pop())()))
     with pytest.raises(type(error)) as caught:
-        server.source(Hook(raising(error))).token()
+        source.token()
     assert caught.value is error
+    assert isinstance(in_threads(1, source.token)[0], Token)
 
 
 # The token source
@@ -1233,8 +1236,14 @@ def test_a_source_and_its_openers_load_the_certificates_once(monkeypatch):
     assert len(made) == (1 if sys.version_info >= (3, 12) else 0)
 
 
-def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust, proxy):
-    opener = tls_server.opener(trust, proxy.handler, HTTPCookieProcessor())
+def test_a_token_request_may_go_through_a_proxy_that_speaks_tls(server, tls_server, trust):
+    proxy = ProxyHandler({"http": tls_server.url})
+    assert server.source(proxy, trust).token().access_token in tls_server.valid
+
+
+def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust, proxy, monkeypatch):
+    monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
+    opener = tls_server.opener(trust, HTTPCookieProcessor())
     tls_server.answers.append(reply(200, {"access_token": "abc"}, Set_Cookie="seen=1; Path=/"))
     tls_server.valid.add("abc")
     assert call(opener, f"{tls_server.url}/rest")["headers"]["Cookie"] == "seen=1"
@@ -1272,7 +1281,8 @@ def during_an_exchange(server, answer, function):
 
 
 def test_waiting_threads_share_a_token_however_short_lived(server):
-    tokens = during_an_exchange(server, grant(expires_in=1), server.source().token)
+    source = server.source(token=Token("expired", 1.0))
+    tokens = during_an_exchange(server, grant(expires_in=1), source.token)
     assert len(set(tokens)) == len(server.posts) == 1
 
 
@@ -1303,15 +1313,6 @@ def test_a_failed_renewal_keeps_no_local_variable_alive(server, clock, answer):
         assert fail(source)() is None
     finally:
         gc.enable()
-
-
-def test_after_an_interrupt_another_thread_makes_the_exchange(server, monkeypatch):
-    server.answers.append(reply(503))
-    source = server.source()
-    monkeypatch.setattr(time, "sleep", raising(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        source.token()
-    assert isinstance(in_threads(1, source.token)[0], Token)
 
 
 def test_a_urllib_handler_may_call_the_site_during_an_exchange(server):
@@ -1353,7 +1354,8 @@ def test_a_child_forked_during_an_exchange_makes_its_own(server):
 
     server.answers += [wait, release_the_other]
     command = [sys.executable, "-W", "ignore", "-c", FORK]
-    options = {"cwd": MODULE.parent, "env": environment_for(server), "stdin": subprocess.PIPE}
+    environment = {**os.environ, **environment_for(server)}
+    options = {"cwd": MODULE.parent, "env": environment, "stdin": subprocess.PIPE}
     with subprocess.Popen(command, **options) as process:
         begun.wait(10)
         process.communicate(b"\n", timeout=20)
@@ -1364,8 +1366,7 @@ def test_a_child_forked_during_an_exchange_makes_its_own(server):
 class Model(RuleBasedStateMachine):
     """A token source beside a model of it, which knows only the token that is held.
 
-    No rule acts within a second of an expiry or of the minute between drops, as real time passes
-    during a step.
+    Real time passes during a step, so no rule acts within a second of a limit.
     """
 
     @initialize()
@@ -1406,7 +1407,7 @@ class Model(RuleBasedStateMachine):
         self.seconds_left -= seconds
         self.to_next_drop -= seconds
 
-    @precondition(lambda self: self.held and abs(self.to_next_drop) > 3)
+    @precondition(lambda self: self.held and abs(self.to_next_drop) > 1)
     @rule()
     def drop_the_held_token(self):
         is_dropped = self.source.invalidate(Token(self.held.access_token))
@@ -1414,13 +1415,9 @@ class Model(RuleBasedStateMachine):
         if is_dropped:
             self.held, self.to_next_drop = None, 60
 
-    @rule()
-    def another_token_is_not_dropped(self):
-        assert self.source.invalidate(Token("another")) is False
-
     @invariant()
     def a_valid_token_costs_nothing(self):
-        if self.held and self.seconds_left > 3:
+        if self.held and self.seconds_left > 1:
             assert self.ask() == (self.held, 0)
 
 
@@ -1435,7 +1432,7 @@ def test_what_the_caller_gives_does_not_change(server):
     request = Request(f"{server.url}/rest", headers={"X-Mine": "1"})
     request.timeout = 10
     given = [request, ProxyHandler({}), HTTPHandler(), HTTPRedirectHandler()]
-    before = [copy.copy(vars(one)) for one in given]
+    before = [copy.deepcopy(vars(one)) for one in given]
     call(server.opener(*given[1:], token=Token("revoked")), request)
     assert [vars(one) for one in given] == before
 
@@ -1444,13 +1441,14 @@ def test_handlers_may_keep_things_on_a_request(server):
     kept = []
 
     def keep(request):
-        request.started = "early"
+        request.mine = "kept"
 
     def look(request, response):
-        kept.append(getattr(request, "started", None))
+        kept.append((request.mine, round(request.timeout)))
 
-    call(server.opener(Hook(keep, look), token=Token("revoked")), f"{server.url}/rest")
-    assert kept == ["early"] * 3
+    opener = server.opener(Hook(keep, look), token=Token("revoked"))
+    call(opener, f"{server.url}/rest", timeout=7)
+    assert kept == [("kept", 7), ("kept", 30), ("kept", 7)]
 
 
 def source_for(base_url, *handlers):
@@ -1536,28 +1534,31 @@ def test_only_a_request_that_reaches_the_origin_bears_the_token(
         assert not is_origin
 
 
-def test_a_call_keeps_its_method_body_and_headers():
-    request = Request(f"{SITE}/x", b"body", {"X-Mine": "1"}, method="PUT")
+def test_a_call_keeps_what_the_caller_set():
+    class Put(Request):
+        def get_method(self):
+            return "PUT"
+
+    request = Put(f"{SITE}/x", b"body", {"X-Mine": "1"}, "origin.example", unverifiable=True)
     request.add_unredirected_header("X-Once", "2")
     copied = sent(SITE, request)
     assert (copied.get_method(), copied.data) == ("PUT", b"body")
     assert (copied.get_header("X-mine"), copied.get_header("X-once")) == ("1", "2")
+    assert (copied.origin_req_host, copied.unverifiable) == ("origin.example", True)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("host", "evil.example"), ("type", "http"), ("selector", "https://evil.example/")],
-)
-def test_a_request_that_bears_the_token_goes_where_its_url_says(name, value):
+def test_a_request_that_bears_the_token_goes_where_its_url_says():
     changed = Request(f"{SITE}/x")
-    setattr(changed, name, value)
+    changed.host, changed.type, changed.selector = "evil.example", "http", "https://evil.example/"
     request = sent(SITE, changed)
     assert (f"{request.type}://{request.host}", request.selector) == (SITE, "/x")
     assert request.get_header("Authorization") == "Bearer abc"
 
 
-def test_an_authorization_header_of_the_caller_is_kept(server):
-    request = Request(f"{server.url}/rest", headers={"authorization": "Basic eDp5"})
+@pytest.mark.parametrize("add", [Request.add_header, Request.add_unredirected_header])
+def test_an_authorization_header_of_the_caller_is_kept(server, add):
+    request = Request(f"{server.url}/rest")
+    add(request, "authorization", "Basic eDp5")
     assert unauthorized(server.opener(), request) == b"who are you?"
     assert [received["token"] for received in server.calls] == ["Basic eDp5"]
     assert not server.posts
@@ -1663,9 +1664,8 @@ def test_endless_401s_cost_one_exchange_a_minute(server, clock, is_kept):
     opener = source.opener()
     for _ in range(10):
         unauthorized(opener if is_kept else source.opener(), f"{server.url}/rest")
-        clock.moved += 5.9  # 59 seconds in all
+        clock.moved += 6.5  # the last call is after 58.5 seconds
     assert len(server.posts) == 2
-    clock.moved += 2
     for _ in range(2):
         unauthorized(opener, f"{server.url}/rest")
     assert len(server.posts) == 3
@@ -1703,9 +1703,8 @@ def test_a_renewal_that_fails_is_a_token_error(server):
     assert [response.isclosed() for response in responses] == [True, True]
 
 
-@pytest.mark.parametrize("handler_class", [HTTPBasicAuthHandler, HTTPDigestAuthHandler])
-def test_a_401_is_handled_before_basic_and_digest(server, handler_class):
-    passwords = password_handler(handler_class, "https://elsewhere.example")
+def test_a_401_is_handled_before_urllib_asks_for_a_password(server):
+    passwords = password_handler(HTTPBasicAuthHandler, "https://elsewhere.example")
     opener = server.opener(passwords, token=Token("revoked"))
     assert call(opener, f"{server.url}/rest")["token"] in server.valid
     server.valid.clear()
@@ -1736,11 +1735,13 @@ def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     assert run("demo") == 0
     steps = re.split(r"^\d\. .*\n.*\n\n?", capsys.readouterr().out, flags=re.M)[1:]
     claims, assertion, request, token, call, answer = steps
-    assert list(json.loads(claims)) == list(jjo.ClaimSet._fields)
-    assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]{43}", assertion.strip())
+    assert 50 < jjo.ClaimSet(**json.loads(claims)).exp - time.time() < 60
+    assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]{43}\s+", assertion)
     assert re.search("POST /oauth2/token .*&scope=READ[+]WRITE", request, re.DOTALL)
-    assert f"Bearer {json.loads(token)['access_token']}\n" in call
-    assert json.loads(answer)
+    token = Token(**json.loads(token))
+    assert 890 < token.expires_at - time.time() <= 900
+    assert f"Authorization: {token.authorization}\n" in call
+    assert json.loads(answer) == {"displayName": "Mia"}
 
 
 def test_the_command_token_prints_an_access_token(configured, server, capsys):
@@ -1770,23 +1771,15 @@ def test_help_names_every_variable_and_fits_on_a_screen(capsys):
     assert set(re.findall("JIRA_[A-Z_]+", output)) == {*ENVIRONMENT, *URLS, "JIRA_SCOPES"}
     assert len(output.splitlines()) <= 40
     assert max(map(len, output.splitlines())) <= 80
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"{jjo.__version__}\n"
 
 
-def run_script(server, *arguments, **options):
-    """Run the file in another process. Return its exit status and its standard error."""
-    environment = environment_for(server)
-    environment.pop("PYTHONUNBUFFERED", None)
-    command = [sys.executable, str(MODULE), *arguments]
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=60, **options)
-    return done.returncode, done.stderr.decode()
-
-
-def test_a_refused_token_is_exit_status_1_with_one_line(server):
+def test_a_refused_token_ends_a_command_with_one_line(configured, server):
     server.answers.append(reply(400, {"error": "invalid_grant"}))
-    status, complaint = run_script(server, "token")
-    assert status == 1
-    assert "'invalid_grant'" in complaint
-    assert complaint.count("\n") == 1
+    line = run("token")
+    assert line.startswith("jira-jwt-oauth: no access token from ")
+    assert line.isprintable()
 
 
 @pytest.fixture
@@ -1799,8 +1792,11 @@ def closed_pipe():
 
 
 @pytest.mark.parametrize("command", ["demo", "token", "--help", "--version"])
-def test_a_closed_pipe_is_exit_status_1_without_a_message(server, closed_pipe, command):
-    assert run_script(server, command, stdout=closed_pipe) == (1, "")
+def test_a_closed_pipe_ends_a_command_without_a_message(configured, closed_pipe, capfd, command):
+    with contextlib.redirect_stdout(closed_pipe):
+        assert run(command) == 1
+        closed_pipe.flush()  # as Python does on exit
+    assert capfd.readouterr().err == ""
 
 
 # The file
@@ -1831,16 +1827,17 @@ def newcomer(server, tmp_path):
     """Return a function that runs a command beside a copy of the file. The site is the server."""
     payload = {"baseUrl": server.url, "oauthClientId": "x", "sharedSecret": "x"}
     (tmp_path / "installed.json").write_text(json.dumps(payload))
-    (tmp_path / "company-ca.pem").write_text(CERTIFICATE)
-    (tmp_path / "report.txt").write_text("report")
-    (tmp_path / MODULE.name).write_bytes(MODULE.read_bytes())
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for name in ("company-ca.pem", "report.txt"):
+        (tmp_path / name).write_text(CERTIFICATE)
+    shutil.copy(MODULE, tmp_path)
+    environment = environment_for(server)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")  # Windows needs it
 
     def run(*command, **changes):
         command = [part.replace(SITE, server.url) for part in command]
-        environment = {**environment_for(server), "PATH": path, "SSL_CERT_FILE": "company-ca.pem"}
-        environment.update(changes)
-        return subprocess.run(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
+        options = {"env": {**environment, **changes}, "stdout": subprocess.PIPE}
+        return subprocess.run(command, cwd=tmp_path, **options)
 
     return run
 
@@ -1894,7 +1891,7 @@ def test_the_readme_quotes_real_messages(server, tls_server, proxy, clock):
         "HTTP 302, Location ": server.source().token,
         "Tunnel connection failed: 407": tls_server.source(proxy.handler).token,
         "JIRA_| must be |; it is missing": lambda: Config.from_env({}),
-        "client_secret |it is not shown here": lambda: make_config(client_secret="x\n"),
+        "client_secret | must be |; it is '...'": lambda: make_config(client_secret="x\n"),
     }
     for symptoms, cause in causes.items():
         with pytest.raises((TokenError, ValueError)) as caught:
