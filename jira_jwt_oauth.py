@@ -515,7 +515,7 @@ def _parse_token(content: dict[str, Any], sent_at: float) -> Token | str:
     access_token = content.get("access_token")
     if not isinstance(access_token, str) or not re.fullmatch(_VISIBLE_ASCII, access_token):
         return "access_token is missing or not visible ASCII"
-    if str(content.get("token_type", "Bearer")).lower() != "bearer":
+    if str(content.get("token_type", "bearer")).lower() != "bearer":
         return "token_type is not Bearer"
     lifetime = content.get("expires_in", 0.0)
     if isinstance(lifetime, str):
@@ -585,9 +585,9 @@ def _attempt(
     form = {"grant_type": GRANT_TYPE, "assertion": config.assertion(sent_at - _BACKDATED)}
     if config.scopes:
         form["scope"] = config.scopes
+    # urllib adds the Content-Type of a form.
     headers = {
         "Accept": "application/json",
-        "Content-Type": "application/x-www-form-urlencoded",
         # Some firewalls refuse urllib's own name.
         "User-Agent": f"jira-jwt-oauth/{__version__}",
     }
@@ -654,7 +654,7 @@ def _check_token(token: Token) -> None:
     _check_type("token.access_token", token.access_token, str)
     if not re.fullmatch(_VISIBLE_ASCII, token.access_token):
         raise ValueError("token.access_token must be visible ASCII")
-    if token.expires_at is not None:
+    if token.expires_at:
         _check_seconds("token.expires_at", token.expires_at, -_LARGEST_NUMBER, _LARGEST_NUMBER)
 
 
@@ -860,7 +860,8 @@ class HTTPBearerAuthHandler(BaseHandler):
             return None
         refused = req.bearer_token
         self.source.invalidate(refused)
-        may_repeat = isinstance(req.data, (bytes, type(None))) and not hasattr(req, "bearer_replay")
+        is_replay = getattr(req, "bearer_replay", False)
+        may_repeat = not is_replay and isinstance(req.data, (bytes, type(None)))
         try:
             is_renewed = may_repeat and self.source.token().access_token != refused.access_token
         except TokenError:
@@ -987,7 +988,7 @@ def _demo() -> None:
             scopes="read write",
             endpoint=Endpoint("https://auth.example", f"{site}/oauth2/token"),
         )
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(target=server.serve_forever).start()
         try:
             _print_steps(config, received)
         finally:
@@ -1006,7 +1007,7 @@ def _print_steps(config: Config, received: list[str]) -> None:
             assertion=config.assertion(),
             token_request=received[0],
             token=json.dumps(token._asdict(), indent=2),
-            call=received[1].rstrip(),
+            call=received[1].strip(),
             answer=answer,
         )
     )

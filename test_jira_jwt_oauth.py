@@ -564,7 +564,6 @@ SCOPES = {
     "READ": ["read", ["read"], ("\tread\n", "", "+")],
     "READ WRITE": ["read write", "READ+write", "read,write", ["read", "write"]],
     "WRITE READ WRITE ACT_AS_USER": [["write", "read, write", "act_as_user"]],
-    "READ:JIRA-WORK": ["read:jira-work"],
 }
 
 
@@ -667,13 +666,6 @@ def test_an_error_names_a_setting_that_breaks_its_rule(name, value):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("value", [None, ""])
-@pytest.mark.parametrize("name", [*ARGUMENTS, "auth_url", "token_url"])
-def test_an_error_names_a_missing_setting(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} .* it is missing$"):
-        Config(**with_setting(name, value))
-
-
 WRONG_TYPES = each(
     ("base_url", [5, b"https://a.example"]),
     ("client_secret", [b"hush", bytearray(b"hush")]),
@@ -691,7 +683,6 @@ def test_an_error_names_an_argument_of_a_wrong_type(name, value):
 
 
 def test_one_error_names_all_wrong_settings_like_this():
-    """The exact words. Other tests look for single ones."""
     endpoint = Endpoint("", "http://as.example/token")
     wrong = {"base_url": f"{SITE}/jira/your-work", "subject": "jane@corp.example", "client_id": ""}
     with pytest.raises(ValueError) as caught:
@@ -855,7 +846,7 @@ def test_an_error_says_how_far_off_the_clock_is(server, clock, status, word, ahe
         assert message.endswith("'no'")
     else:
         said = re.search(rf"; this machine's clock is (\d+) s {word}$", message)
-        assert abs(int(said[1]) - abs(ahead)) <= 2
+        assert abs(int(said[1]) - abs(ahead)) <= 5  # the Date is in whole seconds, and waits pass
 
 
 GOOD_ANSWERS = each(
@@ -914,7 +905,6 @@ def test_an_answer_that_is_no_json_object_is_an_error(server, body):
 
 
 def test_errors_about_answers_are_worded_like_this(server):
-    """The exact words. Other tests look for single ones."""
     html = {"Content_Type": "text/html"}
     error = {"error": "invalid_client", "error_description": "Ünknown\nclient"}
     no_token = "HTTP 200, access_token is missing or not visible ASCII"
@@ -923,7 +913,7 @@ def test_errors_about_answers_are_worded_like_this(server):
             reply(401, error, **html),
             r"HTTP 401, error 'invalid_client', error_description 'Ünknown\nclient'",
         ),
-        (reply(400), "HTTP 400"),
+        (reply(300, {"access_token": "abc"}), """HTTP 300, body '{"access_token": "abc"}'"""),
         (reply(403, b"<p>\xf6", **html), "HTTP 403, Content-Type 'text/html', body '<p>\ufffd'"),
         (reply(302, Location="https://a.example/?x"), "HTTP 302, Location 'https://a.example/?x'"),
         (reply(200, b"<p>", **html), f"{no_token}, Content-Type 'text/html'"),
@@ -943,7 +933,6 @@ PLACES = {
     "description": lambda text: reply(400, {"error": "no", "error_description": text}),
     "body": lambda text: reply(400, text.encode()),
     "location": lambda text: reply(302, Location=text),
-    "status line": lambda text: raw(f"HTTP/1.1 {text}\r\n\r\n".encode()),
     "not HTTP": lambda text: raw(f"{text}\r\n\r\n".encode()),
 }
 
@@ -1222,7 +1211,7 @@ def test_an_error_names_a_bad_option(name, error, value):
     "wrong", ["http://proxy:3128", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), object(), str]
 )
 def test_an_error_says_how_to_pass_a_proxy_and_a_context(wrong):
-    with pytest.raises(TypeError, match=r"^handlers .*ProxyHandler\(.*HTTPSHandler\(context="):
+    with pytest.raises(TypeError, match=rf" {type(wrong).__name__}: .*ProxyHandler.*HTTPSHandler"):
         TokenSource(make_config(), ProxyHandler({}), wrong)
 
 
@@ -1252,8 +1241,8 @@ def test_handlers_reach_the_token_request_and_the_calls(tls_server, trust, proxy
 
 def test_a_saved_token_is_used_until_its_leeway(server):
     saved = Token("saved", time.time() + 30)
+    assert server.source(token=saved, leeway=0, timeout=86400).token() is saved
     assert server.source(token=saved).token() is saved
-    assert server.source(token=saved, leeway=25).token() is saved
     assert server.source(token=saved, leeway=35).token() is not saved
 
 
@@ -1736,8 +1725,11 @@ def test_the_demo_shows_each_step_of_the_flow(monkeypatch, capsys):
     steps = re.split(r"^\d\. .*\n.*\n\n?", capsys.readouterr().out, flags=re.M)[1:]
     claims, assertion, request, token, call, answer = steps
     assert 50 < jjo.ClaimSet(**json.loads(claims)).exp - time.time() < 60
+    assert '"aud": "https://auth.example"' in claims
+    assert 'demo-app",\n  "sub": "urn:atlassian:connect:useraccountid:demo-user"' in claims
     assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]{43}\s+", assertion)
     assert re.search("POST /oauth2/token .*&scope=READ[+]WRITE", request, re.DOTALL)
+    assert token.startswith('{\n  "access_token": ')
     token = Token(**json.loads(token))
     assert 890 < token.expires_at - time.time() <= 900
     assert f"Authorization: {token.authorization}\n" in call
@@ -1754,6 +1746,14 @@ def test_an_interrupt_ends_a_command_with_one_line(configured, monkeypatch, caps
     assert run("token") == "jira-jwt-oauth: interrupted"
 
 
+def test_the_demo_checks_the_assertion_and_the_token(monkeypatch):
+    monkeypatch.setattr(Token, "authorization", "Bearer wrong")
+    assert "401" in run("demo")
+    sign = jjo.encode_jwt
+    monkeypatch.setattr(Config, "assertion", lambda self, now: sign(self.claims(now)._asdict(), ""))
+    assert "HTTP 401, body '{}'" in run("demo")
+
+
 @pytest.mark.parametrize(
     ("arguments", "variable"),
     [([], None), (["get"], None), (["token"], "JIRA_SUBJECT"), (["token"], "JIRA_CLIENT_SECRET")],
@@ -1762,13 +1762,14 @@ def test_wrong_usage_is_exit_status_2(configured, monkeypatch, capsys, arguments
     if variable:
         monkeypatch.setenv(variable, "hush\n")
     assert run(*arguments) == 2
-    assert (variable or "COMMAND") in capsys.readouterr().err
+    assert re.search(rf"\b{variable or 'COMMAND'}\b", capsys.readouterr().err)
 
 
 def test_help_names_every_variable_and_fits_on_a_screen(capsys):
     assert run("--help") == 0
     output = capsys.readouterr().out
     assert set(re.findall("JIRA_[A-Z_]+", output)) == {*ENVIRONMENT, *URLS, "JIRA_SCOPES"}
+    assert "\n  1  failure\n" in output
     assert len(output.splitlines()) <= 40
     assert max(map(len, output.splitlines())) <= 80
     assert run("--version") == 0
