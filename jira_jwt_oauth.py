@@ -461,7 +461,7 @@ def _read_body(answer: Any, timeout: float) -> bytearray:
         body += piece
         if time.monotonic() > deadline:
             raise TimeoutError("the answer took too long")
-    expected = int(answer.headers.get("Content-Length", 0))
+    expected = int(answer.headers["Content-Length"] or 0)
     if len(body) < min(expected, _MAX_BODY):
         raise ConnectionError("the answer was cut short")
     return body
@@ -654,7 +654,7 @@ def _check_token(token: Token) -> None:
     _check_type("token.access_token", token.access_token, str)
     if not re.fullmatch(_VISIBLE_ASCII, token.access_token):
         raise ValueError("token.access_token must be visible ASCII")
-    if token.expires_at:
+    if token.expires_at is not None:
         _check_seconds("token.expires_at", token.expires_at, -_LARGEST_NUMBER, _LARGEST_NUMBER)
 
 

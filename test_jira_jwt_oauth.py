@@ -1109,7 +1109,7 @@ def test_an_exchange_needs_less_than_8_mib_of_memory(server):
 
 
 @pytest.mark.parametrize("answer", [silence, drip(PLAIN, b" "), drip(CHUNKED, b"1\r\n \r\n")])
-def test_an_exchange_ends_within_twice_its_timeout(server, answer):
+def test_a_silent_or_dripping_answer_ends_in_time(server, answer):
     server.answers += [answer] * 3
     started = time.monotonic()
     error = error_of(server.source(timeout=0.4))
@@ -1196,7 +1196,7 @@ BAD_OPTIONS = each(
     ("timeout", ValueError, [0, -1, 86401, INFINITY, NAN, TOO_LARGE]),
     ("leeway", TypeError, ["10"]),
     ("leeway", ValueError, [-0.5, 86401, NAN]),
-    ("token", TypeError, ["eyJ", {"access_token": "x"}, Token(None), Token("x", "1700000000")]),
+    ("token", TypeError, [{"access_token": "x"}, Token(None), Token("x", "1700"), Token("x", "")]),
     ("token", ValueError, [Token(""), Token("a b"), Token("x", NAN), Token("x", TOO_LARGE)]),
 )
 
@@ -1506,7 +1506,7 @@ def origin_of_connection(request):
 
 
 @given(HOSTS, PORTS, st.sampled_from(["https", "HTTPS", "http"]), HOSTS, PORTS, ENDS)
-def test_only_a_request_that_reaches_the_origin_bears_the_token(
+def test_urllib_connects_to_the_origin_if_a_request_bears_the_token(
     base_host, base_port, scheme, host, port, end
 ):
     base_url = f"https://{base_host}{base_port}"
